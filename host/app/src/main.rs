@@ -1,0 +1,2 @@
+//! The `moat` program.
+fn main() {}
