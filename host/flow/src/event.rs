@@ -1,0 +1,284 @@
+//! What happened: the events of a run, in the form that the journal keeps.
+//!
+//! Format 1. A change of meaning takes a new variant; old variants stay readable for ever.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{CommitId, Digest, GateName, RunId, SkillName, TreeId};
+use crate::money::{Reservation, Spend};
+use crate::pipeline::Pipeline;
+use crate::role::{Decision, Deployment, Evidence, Outcome, Report, TestReport};
+use crate::step::Step;
+use crate::verdict::{Base, Verdict};
+
+/// An event with its place and time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recorded {
+    /// 1 for the first of its run, without gaps.
+    pub number: u64,
+    /// When it was recorded, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// What happened.
+    pub event: Event,
+}
+
+/// What can happen to a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "type")]
+pub enum Event {
+    /// The run exists.
+    Opened(Box<Opened>),
+    /// A step begins; what it does outside comes after this is durable.
+    StepStarted {
+        /// The step.
+        step: Step,
+    },
+    /// A step ended without a result.
+    StepFailed {
+        /// The step.
+        step: Step,
+        /// Why.
+        failure: Failure,
+    },
+    /// Triage decided.
+    Triaged {
+        /// What becomes of the report.
+        decision: Decision,
+    },
+    /// The base's tests were reported.
+    BaselineTaken {
+        /// The report.
+        report: TestReport,
+    },
+    /// An attempt ended with a result.
+    Attempted {
+        /// 1 for the first.
+        attempt: u32,
+        /// What the skill says.
+        outcome: Outcome,
+        /// What the host found in the view: the candidate, not yet trusted.
+        candidate: Candidate,
+    },
+    /// A capability was refused to a skill.
+    Denied {
+        /// The step in which it happened.
+        step: Step,
+        /// The skill.
+        skill: SkillName,
+        /// What was asked, for people.
+        what: String,
+        /// The line that would have allowed it.
+        line: String,
+        /// How often in this step.
+        times: u32,
+    },
+    /// A gate answered.
+    GateDecided {
+        /// Its verdict.
+        verdict: Verdict,
+    },
+    /// A person answered for a gate, for one exact tree.
+    Answered {
+        /// The gate.
+        gate: GateName,
+        /// What the person saw.
+        tree: TreeId,
+        /// The answer.
+        answer: Answer,
+        /// The person, as the host knows them.
+        by: String,
+        /// In their words.
+        note: String,
+    },
+    /// The candidate was merged onto the branch's tip, in the mirror only.
+    MergePrepared {
+        /// The tip.
+        onto: Base,
+        /// The commit that the branch will move to.
+        commit: CommitId,
+        /// Its tree.
+        tree: TreeId,
+    },
+    /// The candidate does not merge onto the tip.
+    MergeConflicted {
+        /// The tip: later attempts start from it.
+        onto: Base,
+        /// Where.
+        paths: Vec<String>,
+    },
+    /// The branch is about to be moved.
+    MergeIntended {
+        /// From the tip that was merged onto.
+        from: CommitId,
+        /// To the verified commit.
+        to: CommitId,
+        /// Its tree.
+        tree: TreeId,
+    },
+    /// The branch stands at the verified commit.
+    Merged {
+        /// The commit.
+        commit: CommitId,
+    },
+    /// The branch had moved meanwhile; nothing was changed.
+    MergeLost {
+        /// Where it stands.
+        actual: CommitId,
+    },
+    /// Money and tokens were set aside for a model call.
+    Reserved {
+        /// Unique within the run.
+        call: u64,
+        /// How much.
+        reservation: Reservation,
+    },
+    /// A model call ended.
+    Settled {
+        /// The call.
+        call: u64,
+        /// What it really took.
+        spend: Spend,
+    },
+    /// A deployment ended.
+    Deployed {
+        /// How.
+        deployment: Deployment,
+    },
+    /// The run waits for a person, with a dossier.
+    Parked {
+        /// Why.
+        reason: Parking,
+    },
+    /// A person sent a parked run on its way.
+    Resumed {
+        /// The person.
+        by: String,
+    },
+    /// A person ended the run.
+    Cancelled {
+        /// The person.
+        by: String,
+    },
+}
+
+/// What a run is bound to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opened {
+    /// The run.
+    pub run: RunId,
+    /// What arrived.
+    pub report: Report,
+    /// The tip of the protected branch.
+    pub base: Base,
+    /// The way to go.
+    pub pipeline: Pipeline,
+    /// The `moat.toml` that it was resolved from.
+    pub project: Digest,
+}
+
+/// What an attempt left in its view.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// The tree that was imported.
+    pub tree: TreeId,
+    /// The base that the attempt started from.
+    pub base: Base,
+    /// Paths that differ from the base.
+    pub changed: Vec<String>,
+    /// What the import refused, for people.
+    pub refused: Vec<String>,
+}
+
+/// A person's answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    /// The gate counts as passed, for this tree.
+    Approve,
+    /// The candidate is refused.
+    Reject,
+}
+
+/// Why a step has no result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Who must act.
+    pub cause: Cause,
+    /// For people.
+    pub evidence: Evidence,
+    /// Equal for two failures that are the same failure.
+    pub signature: Digest,
+}
+
+/// Who must act on a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cause {
+    /// The skill failed, trapped or broke its limits.
+    Skill,
+    /// It may pass: overload, a lost worker.
+    Passing,
+    /// A budget of the run is used up.
+    Budget,
+    /// The project's configuration or the machine.
+    Setup,
+    /// The user's checkout stands in the way.
+    Checkout,
+}
+
+/// Why a run is parked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "why")]
+pub enum Parking {
+    /// Triage needs answers.
+    Unclear {
+        /// The questions.
+        questions: Vec<String>,
+    },
+    /// The skill has no idea left.
+    GaveUp {
+        /// Its words.
+        reason: String,
+    },
+    /// The skill says that the item already holds, which no gate can prove.
+    ClaimsAlreadyTrue {
+        /// Its words.
+        reason: String,
+    },
+    /// The same failure came back on the same tree.
+    NoProgress,
+    /// All attempts are used.
+    AttemptsUsed {
+        /// How many.
+        attempts: u32,
+    },
+    /// Tokens, money or time are used up.
+    BudgetUsed {
+        /// Which one.
+        what: String,
+    },
+    /// A step failed for good.
+    StepFailed {
+        /// The step.
+        step: Step,
+        /// Why.
+        failure: Failure,
+    },
+    /// A person refused the candidate.
+    Rejected {
+        /// The gate.
+        gate: GateName,
+        /// In their words.
+        note: String,
+    },
+    /// The deployment was unhealthy and taken back.
+    RolledBack {
+        /// Why.
+        reason: String,
+    },
+    /// The branch kept moving.
+    BranchBusy {
+        /// Merges prepared in vain.
+        rounds: u32,
+    },
+}

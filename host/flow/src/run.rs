@@ -1,0 +1,477 @@
+//! The state of a run and its two rules: `apply` and `next`.
+//!
+//! ```text
+//! Opened -> Intake -> Baseline -> Implement(1) -> Gates -> PrepareMerge -> Gates on the merged tree -> MoveBranch -> Deploy -> Ended
+//!             |                      ^   |          |            |                                        |
+//!             v                      |   v          v red        v conflict                               v branch moved
+//!          Declined              Implement(n+1) <- repair <------+              PrepareMerge again <------+
+//! ```
+//!
+//! Any stage but `Ended` may be parked, resumed to the same stage, or cancelled.
+
+use std::collections::BTreeMap;
+
+use crate::event::{Answer, Candidate, Event, Failure, Opened, Parking, Recorded};
+use crate::id::{CommitId, Digest, GateName};
+use crate::money::{Reservation, Spend};
+use crate::role::{Deployment, Outcome, TestReport, WorkItem};
+use crate::step::{self, Step};
+use crate::verdict::{Base, Finding, Subject, Verdict};
+
+/// A run, as its events tell it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// What it is bound to.
+    pub opened: Opened,
+    /// When it was opened.
+    pub opened_at_ms: u64,
+    /// When its last event was recorded.
+    pub last_at_ms: u64,
+    /// How many events it has.
+    pub events: u64,
+    /// Where it is.
+    pub stage: Stage,
+    /// Why it waits for a person, if it does.
+    pub parked: Option<Parking>,
+    /// The base that the next attempt starts from.
+    pub base: Base,
+    /// What has to become true, once known.
+    pub item: Option<WorkItem>,
+    /// The base's tests, if reported.
+    pub baseline: Option<TestReport>,
+    /// The attempts, oldest first.
+    pub attempts: Vec<Attempt>,
+    /// Verdicts by gate definition and subject.
+    pub verdicts: BTreeMap<(Digest, String), Verdict>,
+    /// What people answered, by gate and tree.
+    pub answers: Vec<(GateName, crate::id::TreeId, Answer)>,
+    /// The step under way and when it began.
+    pub in_flight: Option<(Step, u64)>,
+    /// Failures of the step at hand since it last made progress.
+    pub failures: Vec<Failure>,
+    /// Merges prepared in vain.
+    pub merges_lost: u32,
+    /// The commit that the branch was moved to.
+    pub merged: Option<CommitId>,
+    /// The deployment, if there was one.
+    pub deployment: Option<Deployment>,
+    /// What models took.
+    pub spend: Spend,
+    /// What is set aside for calls under way; a call that was lost in a crash stays here and counts as spent.
+    pub reserved: BTreeMap<u64, Reservation>,
+    /// Time in steps.
+    pub active_ms: u64,
+    /// Refused capabilities.
+    pub denials: u64,
+}
+
+/// Where a run is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stage {
+    /// The report is not decided on.
+    Intake,
+    /// The base's tests are not reported.
+    Baseline,
+    /// An attempt is to be made.
+    Implement,
+    /// The gates look at the last attempt's candidate.
+    Gates,
+    /// The candidate is green on its base and to be merged onto the tip.
+    PrepareMerge,
+    /// The gates look at the merged tree.
+    GatesOnTip(Prepared),
+    /// The merged tree is green; the branch is to be moved.
+    MoveBranch(Prepared),
+    /// The branch was moved; the tree is to be deployed.
+    Deploy(CommitId),
+    /// Nothing is left to do.
+    Ended(End),
+}
+
+/// A merge onto the tip that no one sees yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prepared {
+    /// The tip.
+    pub onto: Base,
+    /// The commit to move to.
+    pub commit: CommitId,
+    /// Its tree.
+    pub tree: crate::id::TreeId,
+}
+
+impl Prepared {
+    /// What the gates look at.
+    pub fn subject(&self) -> Subject {
+        Subject {
+            tree: self.tree.clone(),
+            base: self.onto.tree.clone(),
+        }
+    }
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// Merged, and nothing to deploy.
+    Merged,
+    /// Merged, deployed and healthy.
+    Deployed,
+    /// Triage found no work in the report.
+    Declined(String),
+    /// A person ended it.
+    Cancelled,
+}
+
+/// One attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// 1 for the first.
+    pub number: u32,
+    /// What the skill said; absent when the step failed.
+    pub outcome: Option<Outcome>,
+    /// What it left; absent when the step failed.
+    pub candidate: Option<Candidate>,
+    /// Why the step failed, if it did.
+    pub failure: Option<Failure>,
+    /// Why the attempt went no further, once that is known.
+    pub red: Option<Red>,
+}
+
+/// Why an attempt is red.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Red {
+    /// What was said, for the next attempt and the dossier.
+    pub evidence: Vec<crate::role::Evidence>,
+    /// Over the tree and the failures' signatures: the same red twice is no progress.
+    pub signature: Digest,
+}
+
+/// What the driver is to do now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Do this step.
+    Perform(Step),
+    /// Record that the run is parked.
+    Park(Parking),
+    /// A person must answer for these gates, on this tree.
+    AwaitAnswer {
+        /// What the person answers for.
+        subject: Subject,
+        /// Gates that need a person.
+        gates: Vec<GateName>,
+    },
+    /// The run is parked: a person must resume or cancel it.
+    AwaitResume,
+    /// Nothing, ever.
+    Nothing,
+}
+
+/// An event that cannot follow what is known.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("event {number} ({event}) cannot follow: {why}")]
+pub struct Illegal {
+    /// Its number.
+    pub number: u64,
+    /// Its type.
+    pub event: &'static str,
+    /// What it contradicts.
+    pub why: String,
+}
+
+/// Folds a run's events into its state.
+///
+/// # Errors
+/// The first event that cannot follow the ones before it; `Ok(None)` for no events.
+pub fn replay<'a>(events: impl IntoIterator<Item = &'a Recorded>) -> Result<Option<Run>, Illegal> {
+    events
+        .into_iter()
+        .try_fold(None, |run, event| apply(run, event).map(Some))
+}
+
+/// Gives the state after an event.
+///
+/// # Errors
+/// [`Illegal`] when the event contradicts the state; the journal was then written by something else than the driver.
+pub fn apply(run: Option<Run>, recorded: &Recorded) -> Result<Run, Illegal> {
+    let refuse = |why: String| Illegal {
+        number: recorded.number,
+        event: recorded.event.name(),
+        why,
+    };
+    let Some(mut run) = run else {
+        return match &recorded.event {
+            Event::Opened(opened) if recorded.number == 1 => Ok(Run::open(opened, recorded.at_ms)),
+            _ => Err(refuse("a run begins with `opened`, number 1".into())),
+        };
+    };
+    if recorded.number != run.events + 1 {
+        return Err(refuse(format!("number {} was expected", run.events + 1)));
+    }
+    if let (Stage::Ended(_), false) = (&run.stage, recorded.event.may_follow_the_end()) {
+        return Err(refuse("the run has ended".into()));
+    }
+    run.apply_event(&recorded.event, recorded.at_ms)
+        .map_err(refuse)?;
+    run.events = recorded.number;
+    run.last_at_ms = recorded.at_ms;
+    Ok(run)
+}
+
+/// Gives what is to be done now.
+pub fn next(run: &Run) -> Action {
+    if let Stage::Ended(_) = run.stage {
+        return Action::Nothing;
+    }
+    if run.parked.is_some() {
+        return Action::AwaitResume;
+    }
+    if let Some(what) = run.budget_used() {
+        return Action::Park(Parking::BudgetUsed { what });
+    }
+    match &run.stage {
+        Stage::Intake => step::intake::next(run),
+        Stage::Baseline => step::baseline::next(run),
+        Stage::Implement => step::implement::next(run),
+        Stage::Gates => step::gate::next_on_candidate(run),
+        Stage::PrepareMerge => step::merge::next_prepare(run),
+        Stage::GatesOnTip(prepared) => step::gate::next_on_tip(run, prepared),
+        Stage::MoveBranch(prepared) => step::merge::next_move(run, prepared),
+        Stage::Deploy(commit) => step::deploy::next(run, commit),
+        Stage::Ended(_) => Action::Nothing,
+    }
+}
+
+impl Run {
+    fn open(opened: &Opened, at_ms: u64) -> Run {
+        Run {
+            base: opened.base.clone(),
+            opened: opened.clone(),
+            opened_at_ms: at_ms,
+            last_at_ms: at_ms,
+            events: 1,
+            stage: Stage::Intake,
+            parked: None,
+            item: None,
+            baseline: None,
+            attempts: Vec::new(),
+            verdicts: BTreeMap::new(),
+            answers: Vec::new(),
+            in_flight: None,
+            failures: Vec::new(),
+            merges_lost: 0,
+            merged: None,
+            deployment: None,
+            spend: Spend::default(),
+            reserved: BTreeMap::new(),
+            active_ms: 0,
+            denials: 0,
+        }
+    }
+
+    fn apply_event(&mut self, event: &Event, at_ms: u64) -> Result<(), String> {
+        match event {
+            Event::Opened(_) => return Err("the run is open already".into()),
+            Event::StepStarted { step } => self.begin(step, at_ms)?,
+            Event::StepFailed { step, failure } => {
+                self.finish(step.room(), at_ms)?;
+                step::repair::step_failed(self, step, failure);
+            }
+            Event::Triaged { decision } => {
+                self.finish("intake", at_ms)?;
+                step::intake::triaged(self, decision)?;
+            }
+            Event::BaselineTaken { report } => {
+                self.finish("baseline", at_ms)?;
+                step::baseline::taken(self, report);
+            }
+            Event::Attempted {
+                attempt,
+                outcome,
+                candidate,
+            } => {
+                self.finish("implement", at_ms)?;
+                step::implement::attempted(self, *attempt, outcome, candidate)?;
+            }
+            Event::Denied { times, .. } => self.denials += u64::from(*times),
+            Event::GateDecided { verdict } => {
+                self.finish("gate", at_ms)?;
+                step::gate::decided(self, verdict)?;
+            }
+            Event::Answered {
+                gate,
+                tree,
+                answer,
+                note,
+                ..
+            } => step::gate::answered(self, gate, tree, *answer, note)?,
+            Event::MergePrepared { onto, commit, tree } => {
+                self.finish("merge", at_ms)?;
+                step::merge::prepared(self, onto, commit, tree)?;
+            }
+            Event::MergeConflicted { onto, paths } => {
+                self.finish("merge", at_ms)?;
+                step::merge::conflicted(self, onto, paths)?;
+            }
+            Event::MergeIntended { from, to, tree } => step::merge::intended(self, from, to, tree)?,
+            Event::Merged { commit } => {
+                self.finish("merge", at_ms)?;
+                step::merge::merged(self, commit)?;
+            }
+            Event::MergeLost { .. } => {
+                self.finish("merge", at_ms)?;
+                step::merge::lost(self)?;
+            }
+            Event::Reserved { call, reservation } => {
+                if self.reserved.insert(*call, *reservation).is_some() {
+                    return Err(format!("call {call} is reserved already"));
+                }
+            }
+            Event::Settled { call, spend } => {
+                self.reserved
+                    .remove(call)
+                    .ok_or_else(|| format!("call {call} was not reserved"))?;
+                self.spend.money = self.spend.money.plus(spend.money);
+                self.spend.tokens = self.spend.tokens.saturating_add(spend.tokens);
+                self.spend.calls = self.spend.calls.saturating_add(spend.calls);
+            }
+            Event::Deployed { deployment } => {
+                self.finish("deploy", at_ms)?;
+                step::deploy::deployed(self, deployment)?;
+            }
+            Event::Parked { reason } => {
+                if self.parked.is_some() {
+                    return Err("the run is parked already".into());
+                }
+                self.parked = Some(reason.clone());
+            }
+            Event::Resumed { .. } => step::repair::resumed(self)?,
+            Event::Cancelled { .. } => {
+                self.in_flight = None;
+                self.stage = Stage::Ended(End::Cancelled);
+            }
+        }
+        Ok(())
+    }
+
+    /// A step may begin again: a driver that died in the middle of it left no result.
+    fn begin(&mut self, step: &Step, at_ms: u64) -> Result<(), String> {
+        match next(self) {
+            Action::Perform(due) if due == *step => {
+                self.in_flight = Some((step.clone(), at_ms));
+                Ok(())
+            }
+            due => Err(format!("the step due is {due:?}")),
+        }
+    }
+
+    fn finish(&mut self, room: &str, at_ms: u64) -> Result<(), String> {
+        match self.in_flight.take() {
+            Some((step, since)) if step.room() == room => {
+                self.active_ms = self.active_ms.saturating_add(at_ms.saturating_sub(since));
+                Ok(())
+            }
+            Some((step, _)) => Err(format!("`{step}` is under way")),
+            None => Err("no step is under way".into()),
+        }
+    }
+
+    /// What is spent and set aside, together.
+    pub fn committed(&self) -> Reservation {
+        self.reserved.values().fold(
+            Reservation {
+                money: self.spend.money,
+                tokens: self.spend.tokens,
+            },
+            |sum, one| Reservation {
+                money: sum.money.plus(one.money),
+                tokens: sum.tokens.saturating_add(one.tokens),
+            },
+        )
+    }
+
+    /// What is left of the budget for further model calls.
+    pub fn remaining(&self) -> Reservation {
+        let committed = self.committed();
+        let budget = &self.opened.pipeline.budget;
+        Reservation {
+            money: budget.money.less(committed.money),
+            tokens: budget.tokens.saturating_sub(committed.tokens),
+        }
+    }
+
+    /// Milliseconds of work that the run may still do.
+    pub fn remaining_ms(&self) -> u64 {
+        self.opened
+            .pipeline
+            .budget
+            .active_ms
+            .saturating_sub(self.active_ms)
+    }
+
+    fn budget_used(&self) -> Option<String> {
+        // A merge that was verified is finished, whatever the clock says: stopping there would waste the work.
+        if matches!(self.stage, Stage::MoveBranch(_) | Stage::Deploy(_)) {
+            return None;
+        }
+        (self.remaining_ms() == 0)
+            .then(|| format!("time: {} s", self.opened.pipeline.budget.active_ms / 1000))
+    }
+
+    /// The last attempt's candidate.
+    pub fn candidate(&self) -> Option<&Candidate> {
+        self.attempts
+            .last()
+            .and_then(|attempt| attempt.candidate.as_ref())
+    }
+
+    /// The verdict of a gate on a subject, with a person's answer taken into account.
+    pub fn finding(&self, gate: &crate::pipeline::Gate, subject: &Subject) -> Option<Finding> {
+        let verdict = self.verdicts.get(&step::gate::key(&gate.digest, subject))?;
+        if verdict.finding != Finding::NeedsHuman {
+            return Some(verdict.finding);
+        }
+        let answer = self
+            .answers
+            .iter()
+            .rev()
+            .find(|(name, tree, _)| *name == gate.name && *tree == subject.tree);
+        Some(match answer {
+            Some((_, _, Answer::Approve)) => Finding::Pass,
+            Some((_, _, Answer::Reject)) => Finding::Fail,
+            None => Finding::NeedsHuman,
+        })
+    }
+}
+
+impl Event {
+    /// The event's type, as the journal has it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Event::Opened(_) => "opened",
+            Event::StepStarted { .. } => "step-started",
+            Event::StepFailed { .. } => "step-failed",
+            Event::Triaged { .. } => "triaged",
+            Event::BaselineTaken { .. } => "baseline-taken",
+            Event::Attempted { .. } => "attempted",
+            Event::Denied { .. } => "denied",
+            Event::GateDecided { .. } => "gate-decided",
+            Event::Answered { .. } => "answered",
+            Event::MergePrepared { .. } => "merge-prepared",
+            Event::MergeConflicted { .. } => "merge-conflicted",
+            Event::MergeIntended { .. } => "merge-intended",
+            Event::Merged { .. } => "merged",
+            Event::MergeLost { .. } => "merge-lost",
+            Event::Reserved { .. } => "reserved",
+            Event::Settled { .. } => "settled",
+            Event::Deployed { .. } => "deployed",
+            Event::Parked { .. } => "parked",
+            Event::Resumed { .. } => "resumed",
+            Event::Cancelled { .. } => "cancelled",
+        }
+    }
+
+    /// A model call that was under way when the run was cancelled still has its price.
+    fn may_follow_the_end(&self) -> bool {
+        matches!(self, Event::Settled { .. } | Event::Denied { .. })
+    }
+}

@@ -1,0 +1,110 @@
+//! Repair: what follows a red candidate or a failed step; every loop ends by budget or by lack of progress.
+
+use crate::event::{Cause, Failure, Parking};
+use crate::id::{Digest, TreeId};
+use crate::run::{Attempt, Red, Run, Stage};
+use crate::step::Step;
+
+/// How often a step is done again after passing failures without a result in between.
+const PASSING_FAILURES_MAX: usize = 3;
+
+/// Digests a red: the tree and the failures on it.
+pub(crate) fn signature<'a>(tree: &TreeId, failures: impl IntoIterator<Item = &'a str>) -> Digest {
+    let mut text = tree.to_string();
+    for failure in failures {
+        text.push('\n');
+        text.push_str(failure);
+    }
+    Digest::of(text.as_bytes())
+}
+
+/// The last attempt is red: another one with the evidence, unless the very same red was seen before.
+pub(crate) fn red(run: &mut Run, red: Red) {
+    let seen = run.attempts.iter().any(|attempt| {
+        attempt
+            .red
+            .as_ref()
+            .is_some_and(|before| before.signature == red.signature)
+    });
+    if let Some(last) = run.attempts.last_mut() {
+        last.red = Some(red);
+    }
+    run.failures.clear();
+    run.stage = Stage::Implement;
+    if seen {
+        run.parked = Some(Parking::NoProgress);
+    }
+}
+
+/// A step ended without a result.
+pub(crate) fn step_failed(run: &mut Run, step: &Step, failure: &Failure) {
+    run.failures.push(failure.clone());
+    let park = Parking::StepFailed {
+        step: step.clone(),
+        failure: failure.clone(),
+    };
+    match (failure.cause, step) {
+        (Cause::Passing, _) if run.failures.len() < PASSING_FAILURES_MAX => {}
+        (Cause::Budget, _) => {
+            run.parked = Some(Parking::BudgetUsed {
+                what: failure.evidence.title.clone(),
+            })
+        }
+        // Without a baseline the attempt knows less, but gates know no less.
+        (Cause::Skill | Cause::Passing, Step::Baseline) => {
+            run.failures.clear();
+            run.stage = Stage::Implement;
+        }
+        (Cause::Skill, Step::Implement { attempt }) => {
+            run.attempts.push(Attempt {
+                number: *attempt,
+                outcome: None,
+                candidate: None,
+                failure: Some(failure.clone()),
+                red: None,
+            });
+            let tree = run.base.tree.clone();
+            let red_signature = signature(&tree, [failure.signature.as_str()]);
+            red(
+                run,
+                Red {
+                    evidence: vec![failure.evidence.clone()],
+                    signature: red_signature,
+                },
+            );
+        }
+        _ => run.parked = Some(park),
+    }
+}
+
+/// A person sends the run on: to the step it was parked at, with its failures forgotten.
+pub(crate) fn resumed(run: &mut Run) -> Result<(), String> {
+    let parking = run.parked.take().ok_or("the run is not parked")?;
+    run.failures.clear();
+    run.merges_lost = 0;
+    match parking {
+        // A person who resumes after these gives the run one more attempt.
+        Parking::AttemptsUsed { .. } => run.opened.pipeline.budget.attempts += 1,
+        Parking::GaveUp { .. }
+        | Parking::ClaimsAlreadyTrue { .. }
+        | Parking::Rejected { .. }
+        | Parking::NoProgress => {
+            run.stage = Stage::Implement;
+            let needed = run.attempts.len() as u32 + 1;
+            let budget = &mut run.opened.pipeline.budget.attempts;
+            *budget = (*budget).max(needed);
+        }
+        Parking::BudgetUsed { .. } => {
+            // The same again: a person has seen what the first budget came to.
+            let budget = &mut run.opened.pipeline.budget;
+            budget.active_ms = run.active_ms.saturating_add(budget.active_ms);
+            budget.tokens = run.spend.tokens.saturating_add(budget.tokens);
+            budget.money = run.spend.money.plus(budget.money);
+        }
+        Parking::Unclear { .. }
+        | Parking::StepFailed { .. }
+        | Parking::RolledBack { .. }
+        | Parking::BranchBusy { .. } => {}
+    }
+    Ok(())
+}
