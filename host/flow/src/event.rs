@@ -9,7 +9,7 @@ use crate::money::{Reservation, Spend};
 use crate::pipeline::Pipeline;
 use crate::role::{Decision, Deployment, Evidence, Outcome, Report, TestReport};
 use crate::step::Step;
-use crate::verdict::{Base, Verdict};
+use crate::verdict::{Base, Subject, Verdict};
 
 /// An event with its place and time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -187,6 +187,16 @@ pub struct Candidate {
     pub changed: Vec<String>,
     /// What the import refused, for people.
     pub refused: Vec<String>,
+}
+
+impl Candidate {
+    /// What the gates look at.
+    pub fn subject(&self) -> Subject {
+        Subject {
+            tree: self.tree.clone(),
+            base: self.base.tree.clone(),
+        }
+    }
 }
 
 /// A person's answer.

@@ -1,6 +1,6 @@
 //! Gate: every required verdict on one exact tree, before anything moves.
 
-use crate::event::{Answer, Parking};
+use crate::event::{Answer, Candidate, Parking};
 use crate::id::{Digest, GateName, TreeId};
 use crate::run::{Action, Prepared, Red, Run, Stage};
 use crate::step::{Step, repair};
@@ -17,13 +17,7 @@ pub(crate) fn key(gate: &Digest, subject: &Subject) -> (Digest, String) {
 /// Gates on the candidate as it was made.
 pub(crate) fn next_on_candidate(run: &Run) -> Action {
     match run.candidate() {
-        Some(candidate) => next_gate(
-            run,
-            &Subject {
-                tree: candidate.tree.clone(),
-                base: candidate.base.tree.clone(),
-            },
-        ),
+        Some(candidate) => next_gate(run, &candidate.subject()),
         None => Action::Nothing,
     }
 }
@@ -55,10 +49,7 @@ fn next_gate(run: &Run, subject: &Subject) -> Action {
 
 fn subject_at_hand(run: &Run) -> Option<Subject> {
     match &run.stage {
-        Stage::Gates => run.candidate().map(|candidate| Subject {
-            tree: candidate.tree.clone(),
-            base: candidate.base.tree.clone(),
-        }),
+        Stage::Gates => run.candidate().map(Candidate::subject),
         Stage::GatesOnTip(prepared) => Some(prepared.subject()),
         _ => None,
     }

@@ -3,7 +3,7 @@
 use crate::event::{Candidate, Parking};
 use crate::role::{Evidence, Outcome};
 use crate::run::{Action, Attempt, Red, Run, Stage};
-use crate::step::{Step, repair};
+use crate::step::{Step, gate, repair};
 
 /// The next attempt, while the budget allows one.
 pub(crate) fn next(run: &Run) -> Action {
@@ -52,7 +52,11 @@ pub(crate) fn attempted(
         Outcome::Changed(claim) if candidate.tree == candidate.base.tree => {
             repair::red(run, nothing_changed(claim, candidate))
         }
-        Outcome::Changed(_) => run.stage = Stage::Gates,
+        Outcome::Changed(_) => {
+            run.stage = Stage::Gates;
+            // A tree that was seen before has its verdicts already.
+            gate::settle(run, &candidate.subject());
+        }
     }
     Ok(())
 }

@@ -1,0 +1,16 @@
+//! The rules of a run, step by step: each file is named as the step's in `flow` and in `driver`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "tests may stop at the first surprise"
+)]
+
+mod baseline;
+mod deploy;
+mod gate;
+mod implement;
+mod intake;
+mod invariants;
+mod merge;
+mod repair;
+mod script;

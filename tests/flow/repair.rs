@@ -1,0 +1,151 @@
+//! Repair: every loop ends, by budget or by lack of progress.
+
+use flow::Event;
+use flow::event::{Cause, Parking};
+use flow::money::{Micros, Reservation, Spend};
+use flow::run::Action;
+use flow::step::Step;
+use flow::verdict::Finding;
+
+use crate::script::{Script, failure, pipeline};
+
+#[test]
+fn the_same_failure_on_the_same_tree_is_no_progress() {
+    let mut script = Script::ready(pipeline());
+    script
+        .attempt(2)
+        .gate(Finding::Fail, "x")
+        .gate(Finding::Pass, "ok");
+    script
+        .attempt(3)
+        .gate(Finding::Fail, "x")
+        .gate(Finding::Pass, "ok");
+    assert_eq!(
+        script.run.parked, None,
+        "another tree is progress of a kind"
+    );
+    // Back to the first tree: its verdicts are known, so no gate runs again.
+    let Action::Perform(Step::Implement { attempt: 3 }) = script.next() else {
+        panic!("an attempt is left")
+    };
+    script.attempt(2);
+    assert!(
+        matches!(script.run.parked, Some(Parking::NoProgress)),
+        "{:?}",
+        script.run.parked
+    );
+}
+
+#[test]
+fn attempts_are_counted_and_a_person_can_grant_one_more() {
+    let mut script = Script::ready(pipeline());
+    for n in 2..=4 {
+        script
+            .attempt(n)
+            .gate(Finding::Fail, "x")
+            .gate(Finding::Pass, "ok");
+    }
+    assert_eq!(
+        script.next(),
+        Action::Park(Parking::AttemptsUsed { attempts: 3 })
+    );
+    script.event(Event::Parked {
+        reason: Parking::AttemptsUsed { attempts: 3 },
+    });
+    script.event(Event::Resumed { by: "me".into() });
+    assert_eq!(
+        script.next(),
+        Action::Perform(Step::Implement { attempt: 4 })
+    );
+}
+
+#[test]
+fn passing_failures_are_retried_three_times_and_no_more() {
+    let mut script = Script::ready(pipeline());
+    for round in 1..=3 {
+        let step = script.begin();
+        script.event(Event::StepFailed {
+            step,
+            failure: failure(Cause::Passing, "529"),
+        });
+        assert_eq!(script.run.parked.is_some(), round == 3, "round {round}");
+    }
+}
+
+#[test]
+fn a_skill_that_fails_the_same_way_twice_is_not_asked_again() {
+    let mut script = Script::ready(pipeline());
+    for _ in 0..2 {
+        let step = script.begin();
+        script.event(Event::StepFailed {
+            step,
+            failure: failure(Cause::Skill, "trap: unreachable"),
+        });
+    }
+    assert_eq!(script.run.parked, Some(Parking::NoProgress));
+}
+
+#[test]
+fn money_set_aside_counts_until_it_is_settled() {
+    let mut script = Script::ready(pipeline());
+    script.begin();
+    let reservation = Reservation {
+        money: Micros(600_000),
+        tokens: 500,
+    };
+    script.event(Event::Reserved {
+        call: 1,
+        reservation,
+    });
+    assert_eq!(script.run.remaining().money, Micros(400_000));
+    assert!(
+        script
+            .try_event(Event::Reserved {
+                call: 1,
+                reservation
+            })
+            .is_err(),
+        "twice the same call"
+    );
+    script.event(Event::Settled {
+        call: 1,
+        spend: Spend {
+            money: Micros(100_000),
+            tokens: 90,
+            calls: 1,
+        },
+    });
+    assert_eq!(script.run.remaining().money, Micros(900_000));
+    assert!(
+        script
+            .try_event(Event::Settled {
+                call: 1,
+                spend: Spend::default()
+            })
+            .is_err(),
+        "settled twice"
+    );
+}
+
+#[test]
+fn time_runs_only_in_steps() {
+    let mut script = Script::ready(pipeline());
+    let before = script.run.active_ms;
+    script.now_ms += 10_000_000;
+    assert!(
+        matches!(script.next(), Action::Perform(_)),
+        "waiting costs nothing"
+    );
+    script.begin();
+    script.now_ms += 10_000_000;
+    let step = Step::Implement { attempt: 1 };
+    script.event(Event::StepFailed {
+        step,
+        failure: failure(Cause::Passing, "slow"),
+    });
+    assert!(script.run.active_ms > before + 10_000_000);
+    assert!(matches!(
+        script.next(),
+        Action::Park(Parking::BudgetUsed { .. })
+    ));
+}
