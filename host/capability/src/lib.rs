@@ -1,1 +1,24 @@
-//! Empty.
+//! Manifests, policy and grants, and the one question: may it?
+//!
+//! Pure: no I/O, and no knowledge of how a capability is exercised.
+
+pub mod argument;
+pub mod config;
+pub mod denial;
+pub mod grant;
+pub mod limits;
+pub mod manifest;
+pub mod path;
+pub mod policy;
+pub mod project_grant;
+pub mod quantity;
+pub mod question;
+
+pub use config::{ConfigError, Source};
+pub use denial::{Capability, Denial};
+pub use grant::Grant;
+pub use limits::Limits;
+pub use manifest::Manifest;
+pub use path::{Globs, RelPath};
+pub use policy::Policy;
+pub use project_grant::{ProjectGrant, RawProjectGrant};

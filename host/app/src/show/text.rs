@@ -1,0 +1,75 @@
+//! Untrusted text on its way to a terminal: nothing in it may act.
+
+/// Takes out what a terminal would obey or what would mislead a reader, and keeps line breaks and tabs.
+///
+/// C0 and C1 controls (with them every escape sequence's introducer), bidirectional controls (Trojan Source, CVE-2021-42574)
+/// and zero-width characters become visible as `\u{..}`.
+pub fn clean(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' | '\t' => out.push(c),
+            '\r' => {}
+            c if hides(c) => out.extend(c.escape_unicode()),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// The same on one line, cut at `max` characters.
+pub fn one_line(text: &str, max: usize) -> String {
+    let joined = clean(&text.split_whitespace().collect::<Vec<_>>().join(" "));
+    if joined.chars().count() <= max {
+        return joined;
+    }
+    let mut cut: String = joined.chars().take(max.saturating_sub(1)).collect();
+    cut.push('…');
+    cut
+}
+
+/// A Markdown code block that its content cannot leave.
+pub fn fenced(text: &str) -> String {
+    let text = clean(text);
+    let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+    let fence = "`".repeat(longest.max(2) + 1);
+    format!("{fence}\n{}\n{fence}", text.trim_end())
+}
+
+fn hides(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// A span of time for people: `850 ms`, `12.3 s`, `4 min 05 s`.
+pub fn span(ms: u64) -> String {
+    match ms {
+        0..1_000 => format!("{ms} ms"),
+        1_000..60_000 => format!("{}.{} s", ms / 1000, ms % 1000 / 100),
+        _ => format!("{} min {:02} s", ms / 60_000, ms % 60_000 / 1000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn terminal_escapes_and_hidden_characters_become_visible() {
+        for hostile in ["\u{1b}]52;c;aGk=\u{7}", "\u{9b}31m", "a\u{202e}b", "x\u{200b}y", "\u{8}\u{8}", "\0"] {
+            let shown = clean(hostile);
+            assert!(!shown.chars().any(hides), "{shown:?}");
+        }
+        assert_eq!(clean("a\n\tb\r\n"), "a\n\tb\n");
+    }
+
+    #[test]
+    fn a_code_block_holds_its_content() {
+        assert_eq!(fenced("``` ````\n"), "`````\n``` ````\n`````");
+    }
+
+    #[test]
+    fn spans_are_short() {
+        assert_eq!([span(9), span(1234), span(65_000)], ["9 ms", "1.2 s", "1 min 05 s"]);
+    }
+}
