@@ -1,1 +1,31 @@
-//! Empty.
+//! Child processes: the only door through which moat starts anything.
+//!
+//! A program runs in user, mount, pid, ipc, uts, cgroup and (unless granted) network namespaces of its own, under Landlock and seccomp,
+//! with limits, and dies with all that it started. Where one of these is missing it is not run.
+
+mod child;
+mod command;
+mod error;
+mod launcher;
+mod output;
+mod probe;
+mod service;
+mod specification;
+mod toolchain;
+
+pub use command::{Command, Ending, Finished, Level, Limits, Mount, Network};
+pub use error::ConfineError;
+pub use launcher::{Child, Launcher};
+pub use probe::{Found, Probe, probe};
+pub use service::ServiceHandle;
+pub use toolchain::Toolchains;
+
+/// Becomes the launcher when this process was started as one. Call it first of all in `main`, before any thread exists.
+pub fn enter_if_asked() {
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|argument| argument == child::ASKED)
+    {
+        child::launch();
+    }
+}

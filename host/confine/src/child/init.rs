@@ -1,0 +1,89 @@
+//! Process 1 inside: it builds the file system, starts the program, reaps orphans, and takes all with it when it goes.
+
+use std::os::unix::process::CommandExt as _;
+
+use crate::child::sys::{self, Side, Wait};
+use crate::child::{At as _, Descriptors, Failed, Reporter, mounts, restrict};
+use crate::command::Network;
+use crate::specification::{Specification, Status};
+
+/// Never returns: init ends when the program ends, or the lifeline does.
+pub(crate) fn become_init(
+    specification: &Specification,
+    reporter: &mut Reporter,
+    descriptors: &Descriptors,
+) -> ! {
+    match prepare(specification)
+        .and_then(|signals| start(specification, reporter, descriptors, signals))
+    {
+        Ok(code) => sys::exit(code),
+        Err(failed) => {
+            reporter.failed(&failed);
+            sys::exit(126)
+        }
+    }
+}
+
+fn prepare(specification: &Specification) -> Result<i32, Failed> {
+    // The launcher has one thread, so its death is the process's (unlike a tokio thread's).
+    sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64).at("parent death signal")?;
+    sys::prctl(libc::PR_SET_DUMPABLE, 0).at("dumpable")?;
+    if specification.network == Network::None {
+        sys::loopback_up().at("loopback")?;
+    }
+    rustix::system::sethostname(b"moat").at("host name")?;
+    mounts::build(specification)?;
+    sys::child_signals().at("signals")
+}
+
+fn start(
+    specification: &Specification,
+    reporter: &mut Reporter,
+    descriptors: &Descriptors,
+    signals: i32,
+) -> Result<i32, Failed> {
+    let program = match sys::fork().at("fork")? {
+        Side::Child => become_program(specification, reporter),
+        Side::Parent(pid) => pid,
+    };
+    loop {
+        let lifeline_ended = sys::poll(signals, descriptors.lifeline).unwrap_or(false);
+        if lifeline_ended {
+            return Ok(124);
+        }
+        sys::drain(signals);
+        loop {
+            match sys::reap() {
+                Wait::Exited(pid, code) if pid == program => {
+                    reporter.tell(&Status::Exited { code });
+                    return Ok(0);
+                }
+                Wait::Signalled(pid, signal) if pid == program => {
+                    reporter.tell(&Status::Signalled { signal });
+                    return Ok(0);
+                }
+                Wait::NoChildren => return Ok(124),
+                Wait::NoneYet => break,
+                Wait::Exited(..) | Wait::Signalled(..) => {}
+            }
+        }
+    }
+}
+
+/// The last steps, in the program's own process: after each of them less is possible.
+fn become_program(specification: &Specification, reporter: &mut Reporter) -> ! {
+    if let Err(failed) = restrict::all(specification) {
+        reporter.failed(&failed);
+        sys::exit(126)
+    }
+    reporter.tell(&Status::Running { host_pid: None });
+    let error = std::process::Command::new(&specification.program)
+        .args(&specification.args)
+        .env_clear()
+        .envs(&specification.env)
+        .exec();
+    reporter.tell(&Status::Exec {
+        errno: error.raw_os_error().unwrap_or(libc::EINVAL),
+    });
+    sys::exit(127)
+}

@@ -1,0 +1,216 @@
+//! The file system inside: an empty root with what was listed, and nothing of the host's beyond it.
+
+use std::fs;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::CWD;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+};
+
+use crate::child::{At as _, Failed, sys};
+use crate::command::Mount;
+use crate::specification::Specification;
+
+const NOSUID: u64 = 0x2;
+const NODEV: u64 = 0x4;
+const RDONLY: u64 = 0x1;
+
+/// Covered by the new root while it is built; every Linux has it.
+const STAGE: &str = "/tmp";
+
+/// Devices that hold no authority.
+const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
+
+/// A piece that was taken hold of before the host's paths go out of sight.
+enum Piece {
+    Tree(OwnedFd, bool),
+    Made(Mount),
+}
+
+/// Builds the root and enters it.
+pub(crate) fn build(specification: &Specification) -> Result<(), Failed> {
+    sys::remount("/", libc::MS_REC | libc::MS_PRIVATE).at("private mounts")?;
+    let pieces = specification
+        .mounts
+        .iter()
+        .map(|mount| Ok((mount.inside().clone(), hold(mount)?)))
+        .collect::<Result<Vec<_>, Failed>>()?;
+    let devices = DEVICES
+        .iter()
+        .map(|name| Ok((*name, clone_tree(&Path::new("/dev").join(name), 0)?)))
+        .collect::<Result<Vec<_>, Failed>>()?;
+    sys::mount(
+        "tmpfs",
+        Path::new(STAGE),
+        libc::MS_NOSUID | libc::MS_NODEV,
+        "mode=0755,size=16m,nr_inodes=20k",
+    )
+    .at("root")?;
+    std::env::set_current_dir(STAGE).at("root")?;
+    basics(&specification.limits, devices)?;
+    for (inside, piece) in pieces {
+        place(&inside, piece)?;
+    }
+    sys::pivot_here().at("pivot root")?;
+    std::env::set_current_dir("/").at("pivot root")?;
+    limit_processes(specification.limits.processes)?;
+    sys::remount(
+        "/",
+        libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV,
+    )
+    .at("read-only root")?;
+    sys::remount(
+        "/dev",
+        libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY | libc::MS_NOSUID,
+    )
+    .at("read-only dev")
+}
+
+/// Takes hold of a piece by descriptor, so that no path of the host is resolved twice.
+fn hold(mount: &Mount) -> Result<Piece, Failed> {
+    Ok(match mount {
+        Mount::ReadOnly { host, .. } => {
+            Piece::Tree(clone_tree(host, NOSUID | NODEV | RDONLY)?, host.is_dir())
+        }
+        Mount::ReadWrite { host, .. } => {
+            Piece::Tree(clone_tree(host, NOSUID | NODEV)?, host.is_dir())
+        }
+        Mount::Overlay {
+            lower, upper, work, ..
+        } => Piece::Tree(overlay(lower, upper, work).at("overlay")?, true),
+        Mount::Tmpfs { .. } | Mount::Link { .. } | Mount::Text { .. } => Piece::Made(mount.clone()),
+    })
+}
+
+fn clone_tree(host: &Path, attributes: u64) -> Result<OwnedFd, Failed> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_RECURSIVE;
+    let tree = open_tree(CWD, host, flags).map_err(|errno| Failed {
+        step: format!("mount of {}", host.display()),
+        error: errno.into(),
+    })?;
+    if attributes != 0 {
+        sys::mount_attributes(tree.as_raw_fd(), attributes).at("mount attributes")?;
+    }
+    Ok(tree)
+}
+
+fn overlay(lower: &Path, upper: &Path, work: &Path) -> std::io::Result<OwnedFd> {
+    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(&context, "lowerdir+", lower)
+        .or_else(|_| fsconfig_set_string(&context, "lowerdir", lower))?;
+    fsconfig_set_string(&context, "upperdir", upper)?;
+    fsconfig_set_string(&context, "workdir", work)?;
+    fsconfig_set_flag(&context, "userxattr")?;
+    // Not `volatile`: such an upper layer cannot be mounted again, and a step's commands share it.
+    fsconfig_create(&context)?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    Ok(fsmount(
+        &context,
+        FsMountFlags::FSMOUNT_CLOEXEC,
+        attributes,
+    )?)
+}
+
+/// What every program expects: /proc, /dev and a private /tmp.
+fn basics(limits: &crate::command::Limits, devices: Vec<(&str, OwnedFd)>) -> Result<(), Failed> {
+    for directory in ["proc", "dev", "tmp"] {
+        fs::create_dir(directory).at("root")?;
+    }
+    sys::mount(
+        "proc",
+        Path::new("proc"),
+        libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC,
+        "",
+    )
+    .at("proc")?;
+    let size = format!("mode=1777,size={},nr_inodes=200k", limits.tmp_bytes);
+    sys::mount(
+        "tmpfs",
+        Path::new("tmp"),
+        libc::MS_NOSUID | libc::MS_NODEV,
+        &size,
+    )
+    .at("tmp")?;
+    fs::create_dir("tmp/home").at("tmp")?;
+    sys::mount(
+        "tmpfs",
+        Path::new("dev"),
+        libc::MS_NOSUID,
+        "mode=0755,size=64k",
+    )
+    .at("dev")?;
+    for (name, tree) in devices {
+        fs::write(Path::new("dev").join(name), "").at("dev")?;
+        attach(&tree, &Path::new("dev").join(name))?;
+    }
+    fs::create_dir("dev/shm").at("dev")?;
+    sys::mount(
+        "tmpfs",
+        Path::new("dev/shm"),
+        libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC,
+        "mode=1777,size=64m,nr_inodes=10k",
+    )
+    .at("dev")?;
+    for (name, target) in [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+    ] {
+        std::os::unix::fs::symlink(target, Path::new("dev").join(name)).at("dev")?;
+    }
+    Ok(())
+}
+
+fn place(inside: &Path, piece: Piece) -> Result<(), Failed> {
+    let target: PathBuf = PathBuf::from(".").join(inside.strip_prefix("/").unwrap_or(inside));
+    if let Some(parent) = target.parent() {
+        fs::create_dir_all(parent).at("mount point")?;
+    }
+    match piece {
+        Piece::Tree(tree, directory) => {
+            if directory {
+                fs::create_dir_all(&target).at("mount point")?;
+            } else if !target.exists() {
+                fs::write(&target, "").at("mount point")?;
+            }
+            attach(&tree, &target)
+        }
+        Piece::Made(Mount::Tmpfs { size_bytes, .. }) => {
+            fs::create_dir_all(&target).at("mount point")?;
+            let data = format!("mode=0755,size={size_bytes}");
+            sys::mount("tmpfs", &target, libc::MS_NOSUID | libc::MS_NODEV, &data).at("tmpfs")
+        }
+        Piece::Made(Mount::Link { target: says, .. }) => {
+            std::os::unix::fs::symlink(says, &target).at("link")
+        }
+        Piece::Made(Mount::Text { content, .. }) => fs::write(&target, content).at("text"),
+        Piece::Made(_) => Ok(()),
+    }
+}
+
+fn attach(tree: &OwnedFd, target: &Path) -> Result<(), Failed> {
+    move_mount(
+        tree,
+        "",
+        CWD,
+        target,
+        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+    )
+    .at("mount")
+}
+
+/// Bounds the whole tree: RLIMIT_NPROC does not hold for root, a namespace's `pid_max` (Linux 6.14) holds for all.
+fn limit_processes(processes: u32) -> Result<(), Failed> {
+    // The kernel takes no less than its reserved pids and one.
+    let written = fs::write("/proc/sys/kernel/pid_max", processes.max(310).to_string());
+    if written.is_err() && rustix::process::getuid().as_raw() == 0 {
+        return written.at("process limit");
+    }
+    Ok(())
+}

@@ -1,0 +1,179 @@
+//! What is to be run, and how it ended.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// A program to run confined. It sees the mounts, a private `/tmp`, `/dev` and `/proc`, and nothing else.
+#[derive(Debug)]
+pub struct Command {
+    /// Absolute, as seen inside.
+    pub program: PathBuf,
+    /// Without the program's name.
+    pub args: Vec<String>,
+    /// The whole environment.
+    pub env: BTreeMap<String, String>,
+    /// Working directory, as seen inside.
+    pub directory: PathBuf,
+    /// Later mounts cover earlier ones.
+    pub mounts: Vec<Mount>,
+    /// What it can reach.
+    pub network: Network,
+    /// What it may use.
+    pub limits: Limits,
+    /// Given on standard input.
+    pub stdin: Vec<u8>,
+    /// Become descriptors 3, 4, … of the program.
+    pub pass: Vec<OwnedFd>,
+}
+
+/// A piece of the host that is visible inside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mount {
+    /// A host directory or file, read-only with all that is mounted below it.
+    ReadOnly {
+        /// On the host.
+        host: PathBuf,
+        /// Where it is seen.
+        inside: PathBuf,
+    },
+    /// A host directory or file that can be changed.
+    ReadWrite {
+        /// On the host.
+        host: PathBuf,
+        /// Where it is seen.
+        inside: PathBuf,
+    },
+    /// A host directory that seems writable; changes go to `upper`.
+    Overlay {
+        /// On the host, never changed.
+        lower: PathBuf,
+        /// On the host, takes the changes.
+        upper: PathBuf,
+        /// On the host, empty, on the same file system as `upper`.
+        work: PathBuf,
+        /// Where it is seen.
+        inside: PathBuf,
+    },
+    /// An empty directory in memory.
+    Tmpfs {
+        /// Where it is seen.
+        inside: PathBuf,
+        /// Its size.
+        size_bytes: u64,
+    },
+    /// A symbolic link.
+    Link {
+        /// What it says.
+        target: PathBuf,
+        /// Where it is seen.
+        inside: PathBuf,
+    },
+    /// A small file with this content.
+    Text {
+        /// Where it is seen.
+        inside: PathBuf,
+        /// Its content.
+        content: String,
+    },
+}
+
+impl Mount {
+    /// Where it is seen.
+    pub fn inside(&self) -> &PathBuf {
+        match self {
+            Mount::ReadOnly { inside, .. }
+            | Mount::ReadWrite { inside, .. }
+            | Mount::Overlay { inside, .. }
+            | Mount::Tmpfs { inside, .. }
+            | Mount::Link { inside, .. }
+            | Mount::Text { inside, .. } => inside,
+        }
+    }
+}
+
+/// What a program can reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Network {
+    /// A loopback of its own, shared with nothing.
+    None,
+    /// The host's network; for services that the project deploys.
+    Host,
+}
+
+/// What a program and all that it starts may use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Private writable memory of each process; absent: unlimited.
+    pub memory_bytes: Option<u64>,
+    /// Processes and threads at one time.
+    pub processes: u32,
+    /// Size of any one file.
+    pub file_bytes: u64,
+    /// What the writable mounts of the host may grow by in all.
+    pub disk_bytes: u64,
+    /// Descriptors of each process.
+    pub open_files: u32,
+    /// The private `/tmp`.
+    pub tmp_bytes: u64,
+    /// Wall clock; at its end the whole tree is killed.
+    pub wall: Duration,
+    /// Each of stdout and stderr: the middle is dropped beyond it.
+    pub output_bytes: usize,
+}
+
+impl Limits {
+    /// Enough for a compiler and its test suite, and not for a machine's trouble.
+    pub fn for_builds(wall: Duration) -> Limits {
+        Limits {
+            memory_bytes: Some(8 << 30),
+            processes: 512,
+            file_bytes: 4 << 30,
+            disk_bytes: 8 << 30,
+            open_files: 4096,
+            tmp_bytes: 1 << 30,
+            wall,
+            output_bytes: 1 << 20,
+        }
+    }
+}
+
+/// How a confined program ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ending {
+    /// With this status.
+    Exited(i32),
+    /// By this signal.
+    Signalled(i32),
+    /// Killed at its deadline.
+    Deadline,
+    /// Killed because the writable mounts grew beyond their limit.
+    DiskFull,
+}
+
+/// What held the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Level {
+    /// Namespaces, Landlock and seccomp together: the only level there is; a machine that lacks one of them is refused.
+    Full,
+}
+
+/// A program that ran to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finished {
+    /// How.
+    pub ending: Ending,
+    /// Its output, the middle dropped beyond the limit.
+    pub stdout: Vec<u8>,
+    /// Its errors, the middle dropped beyond the limit.
+    pub stderr: Vec<u8>,
+    /// Whether a middle was dropped.
+    pub truncated: bool,
+    /// Wall clock from spawn to end.
+    pub duration: Duration,
+    /// What held it.
+    pub level: Level,
+}

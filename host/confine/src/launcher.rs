@@ -1,0 +1,347 @@
+//! The parent's side: starts the launcher, watches over it, and takes what it reports.
+
+use std::fs::File;
+use std::io::{Seek as _, Write as _};
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use rustix::fs::MemfdFlags;
+use rustix::pipe::PipeFlags;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+
+use crate::child::ASKED;
+use crate::command::{Command, Ending, Finished, Level, Mount};
+use crate::error::{ConfineError, mend};
+use crate::output;
+use crate::service::ServiceHandle;
+use crate::specification::{Specification, Status};
+
+/// Starts confined programs through a re-executed copy of this program.
+#[derive(Debug, Clone)]
+pub struct Launcher {
+    program: PathBuf,
+}
+
+/// A confined program under way. Dropping it kills it with all that it started.
+#[derive(Debug)]
+pub struct Child {
+    process: tokio::process::Child,
+    status: tokio::io::Lines<BufReader<tokio::net::unix::pipe::Receiver>>,
+    // At its end the init inside ends, and everything with it.
+    lifeline: Option<OwnedFd>,
+    program: PathBuf,
+}
+
+fn at(what: &'static str) -> impl Fn(std::io::Error) -> ConfineError {
+    move |error| ConfineError::Launcher { what, error }
+}
+
+impl Launcher {
+    /// `program` must call [`crate::enter_if_asked`] first of all; `/proc/self/exe` where that is this program.
+    pub fn new(program: impl Into<PathBuf>) -> Launcher {
+        Launcher {
+            program: program.into(),
+        }
+    }
+
+    /// Runs a program to its end. Dropping the future kills it with all that it started.
+    ///
+    /// # Errors
+    /// [`ConfineError`] when it was not run, because a layer is missing or it could not be executed.
+    pub async fn run(&self, command: Command) -> Result<Finished, ConfineError> {
+        let begun = Instant::now();
+        let (wall, max) = (command.limits.wall, command.limits.output_bytes);
+        let quota = Quota::new(&command);
+        let mut child = self.begin(command, Stdio::piped(), Stdio::piped(), true)?;
+        let stdout = child.process.stdout.take();
+        let stderr = child.process.stderr.take();
+        let drained = tokio::spawn(async move {
+            let out = async {
+                if let Some(stream) = stdout {
+                    output::drain(stream, max).await
+                } else {
+                    Default::default()
+                }
+            };
+            let err = async {
+                if let Some(stream) = stderr {
+                    output::drain(stream, max).await
+                } else {
+                    Default::default()
+                }
+            };
+            tokio::join!(out, err)
+        });
+        let ending = tokio::select! {
+            ending = child.wait() => ending?,
+            () = tokio::time::sleep(wall) => { child.kill().await; Ending::Deadline }
+            () = quota.exceeded() => { child.kill().await; Ending::DiskFull }
+        };
+        child.kill().await;
+        let ((stdout, cut_out), (stderr, cut_err)) = drained.await.unwrap_or_default();
+        Ok(Finished {
+            ending,
+            stdout,
+            stderr,
+            truncated: cut_out || cut_err,
+            duration: begun.elapsed(),
+            level: Level::Full,
+        })
+    }
+
+    /// Starts a program whose descriptors 3, 4, … are the ones passed; its output goes nowhere, its errors to `errors`.
+    ///
+    /// # Errors
+    /// [`ConfineError::Launcher`]; what goes wrong inside is told by [`Child::wait`].
+    pub fn spawn(&self, command: Command, errors: Stdio) -> Result<Child, ConfineError> {
+        self.begin(command, Stdio::null(), errors, true)
+    }
+
+    /// Starts a service that outlives this process; what it prints goes to `log`.
+    ///
+    /// # Errors
+    /// [`ConfineError`] when it was not started.
+    pub async fn start_service(
+        &self,
+        command: Command,
+        log: File,
+    ) -> Result<ServiceHandle, ConfineError> {
+        let errors = log.try_clone().map_err(at("log"))?;
+        let mut child = self.begin(command, Stdio::from(log), Stdio::from(errors), false)?;
+        child.running().await?;
+        let pid = child.process.id().ok_or(ConfineError::Lost {
+            stderr: "the service ended at once".into(),
+        })?;
+        ServiceHandle::of(pid).map_err(at("service"))
+        // `Child` is dropped here; a service has no lifeline and is not killed with it.
+    }
+
+    fn begin(
+        &self,
+        command: Command,
+        stdout: Stdio,
+        stderr: Stdio,
+        bound: bool,
+    ) -> Result<Child, ConfineError> {
+        let (status_in, status_out) =
+            rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|e| at("pipe")(e.into()))?;
+        let (lifeline_in, lifeline_out) =
+            rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|e| at("pipe")(e.into()))?;
+        let stdin = memory_file(&command.stdin).map_err(at("standard input"))?;
+        // Copies that survive the exec; they are closed here as soon as the launcher has them.
+        let copy = |fd: &OwnedFd| rustix::io::dup(fd).map_err(|e| at("descriptor")(e.into()));
+        let given = [copy(&stdin)?, copy(&status_out)?];
+        let life = if bound {
+            Some(copy(&lifeline_in)?)
+        } else {
+            None
+        };
+        let passed = command
+            .pass
+            .iter()
+            .map(copy)
+            .collect::<Result<Vec<_>, _>>()?;
+        let specification = Specification {
+            program: command.program.clone(),
+            args: command.args,
+            env: command.env,
+            directory: command.directory,
+            mounts: command.mounts,
+            network: command.network,
+            limits: command.limits,
+            stdin_fd: given[0].as_raw_fd(),
+            status_fd: given[1].as_raw_fd(),
+            lifeline_fd: life.as_ref().map(|fd| fd.as_raw_fd()),
+            pass_fds: passed.iter().map(|fd| fd.as_raw_fd()).collect(),
+        };
+        let text = serde_json::to_vec(&specification).map_err(|e| at("specification")(e.into()))?;
+        let specification = memory_file(&text).map_err(at("specification"))?;
+        let mut launcher = tokio::process::Command::new(&self.program);
+        launcher
+            .arg(ASKED)
+            .env_clear()
+            .stdin(Stdio::from(specification))
+            .stdout(stdout)
+            .stderr(stderr)
+            .kill_on_drop(bound);
+        if !bound {
+            launcher.process_group(0);
+        }
+        let process = launcher.spawn().map_err(at("spawn"))?;
+        let status = tokio::net::unix::pipe::Receiver::from_owned_fd(
+            nonblocking(status_in).map_err(at("pipe"))?,
+        );
+        let status = BufReader::new(status.map_err(at("pipe"))?).lines();
+        Ok(Child {
+            process,
+            status,
+            lifeline: bound.then_some(lifeline_out),
+            program: command.program,
+        })
+    }
+}
+
+fn nonblocking(fd: OwnedFd) -> std::io::Result<OwnedFd> {
+    rustix::io::ioctl_fionbio(&fd, true)?;
+    Ok(fd)
+}
+
+fn memory_file(content: &[u8]) -> std::io::Result<OwnedFd> {
+    let mut file = File::from(rustix::fs::memfd_create("moat", MemfdFlags::CLOEXEC)?);
+    file.write_all(content)?;
+    file.rewind()?;
+    Ok(file.into())
+}
+
+impl Child {
+    /// The launcher's process id.
+    pub fn id(&self) -> Option<u32> {
+        self.process.id()
+    }
+
+    /// Waits for the program's end.
+    ///
+    /// # Errors
+    /// [`ConfineError`] when it was not run.
+    pub async fn wait(&mut self) -> Result<Ending, ConfineError> {
+        while let Some(status) = self.next_status().await? {
+            match status {
+                Status::Exited { code } => return Ok(Ending::Exited(code)),
+                Status::Signalled { signal } => return Ok(Ending::Signalled(signal)),
+                Status::Running { .. } => {}
+                failed => return Err(self.failure(failed)),
+            }
+        }
+        Err(self.lost().await)
+    }
+
+    /// Waits until the program runs.
+    pub(crate) async fn running(&mut self) -> Result<(), ConfineError> {
+        match self.next_status().await? {
+            // The pipe ends at a successful exec only for the program's copy; a failed one reports before it ends.
+            Some(Status::Running { .. }) => {
+                match tokio::time::timeout(Duration::from_millis(200), self.next_status()).await {
+                    Ok(Ok(Some(status))) => Err(self.failure(status)),
+                    _ => Ok(()),
+                }
+            }
+            Some(status) => Err(self.failure(status)),
+            None => Err(self.lost().await),
+        }
+    }
+
+    /// Kills the program with all that it started, and waits until it is gone.
+    pub async fn kill(&mut self) {
+        self.lifeline.take();
+        let _ = self.process.kill().await;
+    }
+
+    async fn next_status(&mut self) -> Result<Option<Status>, ConfineError> {
+        let line = self.status.next_line().await.map_err(at("status"))?;
+        line.map(|line| serde_json::from_str(&line).map_err(|e| at("status")(e.into())))
+            .transpose()
+    }
+
+    fn failure(&self, status: Status) -> ConfineError {
+        match status {
+            Status::Setup { step, errno } => {
+                let mend = mend(&step);
+                ConfineError::Setup {
+                    step,
+                    error: std::io::Error::from_raw_os_error(errno),
+                    mend,
+                }
+            }
+            Status::Exec { errno } => {
+                let program = self.program.display().to_string();
+                ConfineError::Exec {
+                    program,
+                    error: std::io::Error::from_raw_os_error(errno),
+                }
+            }
+            other => ConfineError::Lost {
+                stderr: format!("{other:?}"),
+            },
+        }
+    }
+
+    async fn lost(&mut self) -> ConfineError {
+        let ended = self.process.wait().await;
+        ConfineError::Lost {
+            stderr: format!("{ended:?}"),
+        }
+    }
+}
+
+/// Watches what the writable mounts of the host grow by.
+struct Quota {
+    places: Vec<PathBuf>,
+    limit_bytes: u64,
+    free_at_start: Option<u64>,
+}
+
+impl Quota {
+    fn new(command: &Command) -> Quota {
+        let places: Vec<PathBuf> = command
+            .mounts
+            .iter()
+            .filter_map(|mount| match mount {
+                Mount::ReadWrite { host, .. } => Some(host.clone()),
+                Mount::Overlay { upper, .. } => Some(upper.clone()),
+                _ => None,
+            })
+            .collect();
+        let free_at_start = places.first().and_then(|place| free(place));
+        Quota {
+            places,
+            limit_bytes: command.limits.disk_bytes,
+            free_at_start,
+        }
+    }
+
+    /// Returns when the limit is passed; looks closely only when the disk as a whole shrank by that much.
+    async fn exceeded(&self) {
+        let Some(start) = self.free_at_start else {
+            return std::future::pending().await;
+        };
+        loop {
+            tokio::time::sleep(Duration::from_millis(250)).await;
+            let now = self
+                .places
+                .first()
+                .and_then(|place| free(place))
+                .unwrap_or(start);
+            if start.saturating_sub(now) >= self.limit_bytes {
+                let places = self.places.clone();
+                let used = tokio::task::spawn_blocking(move || {
+                    places.iter().map(|place| used(place, 0)).sum::<u64>()
+                })
+                .await;
+                if used.is_ok_and(|used| used >= self.limit_bytes) {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn free(place: &std::path::Path) -> Option<u64> {
+    rustix::fs::statvfs(place)
+        .ok()
+        .map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+fn used(place: &std::path::Path, depth: u32) -> u64 {
+    use std::os::unix::fs::MetadataExt as _;
+    let Ok(entries) = std::fs::read_dir(place) else {
+        return 0;
+    };
+    let size = |entry: std::fs::DirEntry| match entry.metadata() {
+        Ok(data) if data.is_dir() && depth < 200 => used(&entry.path(), depth + 1),
+        Ok(data) => data.blocks() * 512,
+        Err(_) => 0,
+    };
+    entries.flatten().map(size).sum()
+}

@@ -1,0 +1,41 @@
+//! What the parent tells the launcher, and what comes back.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::command::{Limits, Mount, Network};
+
+/// Everything the launcher needs; it reads nothing else.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Specification {
+    pub(crate) program: PathBuf,
+    pub(crate) args: Vec<String>,
+    pub(crate) env: BTreeMap<String, String>,
+    pub(crate) directory: PathBuf,
+    pub(crate) mounts: Vec<Mount>,
+    pub(crate) network: Network,
+    pub(crate) limits: Limits,
+    /// Descriptor numbers in the launcher.
+    pub(crate) stdin_fd: i32,
+    pub(crate) status_fd: i32,
+    /// At its end of file everything dies. Absent for services, which outlive us.
+    pub(crate) lifeline_fd: Option<i32>,
+    pub(crate) pass_fds: Vec<i32>,
+}
+
+/// What comes back over the status pipe, one JSON value a line.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Status {
+    /// A layer failed; nothing was executed.
+    Setup { step: String, errno: i32 },
+    /// All layers stand, the program could not be executed.
+    Exec { errno: i32 },
+    /// The program runs; its process id as the host sees it.
+    Running { host_pid: Option<i32> },
+    /// The program exited.
+    Exited { code: i32 },
+    /// A signal ended it.
+    Signalled { signal: i32 },
+}
