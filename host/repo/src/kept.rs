@@ -1,0 +1,134 @@
+//! References in the mirror that keep a run's trees and commits, under `refs/moat/runs/<run>/<name>`.
+
+use std::thread;
+use std::time::Duration;
+
+use flow::id::{CommitId, RunId, TreeId};
+use git2::{ErrorCode, Oid, Repository};
+
+use crate::error::{Doing, StoreError};
+use crate::mirror::Mirror;
+use crate::objects;
+
+const RUNS: &str = "refs/moat/runs";
+
+/// Another process writes the same reference for milliseconds at most.
+const LOCKED_TRIES: u32 = 50;
+const LOCKED_WAIT: Duration = Duration::from_millis(10);
+
+/// What a reference keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kept {
+    /// A candidate.
+    Tree(TreeId),
+    /// A commit.
+    Commit(CommitId),
+}
+
+impl From<TreeId> for Kept {
+    fn from(id: TreeId) -> Self {
+        Self::Tree(id)
+    }
+}
+
+impl From<CommitId> for Kept {
+    fn from(id: CommitId) -> Self {
+        Self::Commit(id)
+    }
+}
+
+impl Mirror {
+    /// Keeps a tree or commit of a run under a name; a name can be given anew.
+    pub fn keep(&self, run: &RunId, name: &str, what: impl Into<Kept>) -> Result<(), StoreError> {
+        let repo = self.repository()?;
+        let reference = reference(run, name)?;
+        let id = match what.into() {
+            Kept::Tree(tree) => {
+                let id = objects::oid(tree.as_str())?;
+                repo.find_tree(id)
+                    .map_err(|_| StoreError::Missing {
+                        kind: "tree",
+                        id: tree.to_string(),
+                    })?
+                    .id()
+            }
+            Kept::Commit(commit) => {
+                objects::find_commit(&repo, objects::oid(commit.as_str())?)?.id()
+            }
+        };
+        patiently(|| repo.reference(&reference, id, true, "").map(drop)).doing("keep an object")
+    }
+
+    /// What a run keeps, by name, in the order of names.
+    pub fn kept(&self, run: &RunId) -> Result<Vec<(String, Kept)>, StoreError> {
+        let repo = self.repository()?;
+        let mut kept = Vec::new();
+        for (name, id) in references(&repo, run)? {
+            let what = if repo.find_commit(id).is_ok() {
+                Kept::Commit(objects::commit_id(id)?)
+            } else {
+                Kept::Tree(objects::tree_id(id)?)
+            };
+            kept.push((name, what));
+        }
+        kept.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(kept)
+    }
+
+    /// Lets go of everything that a run keeps.
+    pub fn release(&self, run: &RunId) -> Result<(), StoreError> {
+        let repo = self.repository()?;
+        for (name, _) in references(&repo, run)? {
+            let mut reference = repo
+                .find_reference(&format!("{RUNS}/{run}/{name}"))
+                .doing("let go of an object")?;
+            patiently(|| reference.delete()).doing("let go of an object")?;
+        }
+        Ok(())
+    }
+}
+
+fn reference(run: &RunId, name: &str) -> Result<String, StoreError> {
+    let valid = !name.is_empty()
+        && name.len() <= 64
+        && !name.starts_with('-')
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    if !valid {
+        return Err(StoreError::KeptName {
+            name: name.chars().take(80).collect(),
+        });
+    }
+    Ok(format!("{RUNS}/{run}/{name}"))
+}
+
+fn references(repo: &Repository, run: &RunId) -> Result<Vec<(String, Oid)>, StoreError> {
+    let prefix = format!("{RUNS}/{run}/");
+    let mut found = Vec::new();
+    for reference in repo
+        .references_glob(&format!("{prefix}*"))
+        .doing("list kept objects")?
+    {
+        let reference = reference.doing("list kept objects")?;
+        if let (Ok(name), Some(id)) = (reference.name(), reference.target())
+            && let Some(name) = name.strip_prefix(&prefix)
+        {
+            found.push((name.to_owned(), id));
+        }
+    }
+    Ok(found)
+}
+
+/// Tries again while another process holds the lock of a reference.
+pub(crate) fn patiently(
+    mut write: impl FnMut() -> Result<(), git2::Error>,
+) -> Result<(), git2::Error> {
+    for _ in 1..LOCKED_TRIES {
+        match write() {
+            Err(e) if e.code() == ErrorCode::Locked => thread::sleep(LOCKED_WAIT),
+            other => return other,
+        }
+    }
+    write()
+}

@@ -1,0 +1,209 @@
+//! Moves a branch of the user's repository: forwards, by compare-and-swap, and with it the checkouts that are on it.
+//!
+//! ```text
+//!   objects copied and flushed ─▶ branch moved (CAS) ─▶ files of clean checkouts ─▶ their index
+//! ```
+//! A process killed at any arrow leaves a repository that git finds good; calling again with the same commits
+//! finishes what is left. Before the CAS nothing that the user sees has changed.
+
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+
+use flow::id::CommitId;
+use git2::{ErrorCode, Oid, ReferenceType, Repository};
+
+use super::checkout::{self, Checkout, LeftReason};
+use super::{PATHS_MAX, Source, SourceError};
+use crate::error::{Doing, StoreError};
+use crate::harden::{self, Part};
+use crate::kept::patiently;
+use crate::mirror::Mirror;
+use crate::objects;
+
+const REFLOG: &str = "moat: fast-forward";
+
+/// What a publication did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    /// Whether this call moved the branch; false when it was there already.
+    pub moved: bool,
+    /// Each checkout that is on the branch, and what became of it.
+    pub checkouts: Vec<Checkout>,
+}
+
+/// Why a branch was not moved. Nothing that the user sees has changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// The branch is somewhere else by now.
+    #[error("{branch} is at {actual} and not at {expected} any more")]
+    Moved {
+        /// The branch.
+        branch: String,
+        /// Where it should have been.
+        expected: CommitId,
+        /// Where it is.
+        actual: CommitId,
+    },
+    /// The new commit does not contain the expected one.
+    #[error("{new} does not follow from {expected}: a branch only moves forwards")]
+    NotForwards {
+        /// Where the branch is.
+        expected: CommitId,
+        /// Where it should go.
+        new: CommitId,
+    },
+    /// A checkout of the branch cannot follow.
+    #[error("{} is on {branch} and {reason}: {}", path.display(), paths.join(", "))]
+    CheckoutDirty {
+        /// The checkout.
+        path: PathBuf,
+        /// The branch.
+        branch: String,
+        /// What stands in the way.
+        reason: LeftReason,
+        /// The first of the paths concerned.
+        paths: Vec<String>,
+    },
+    /// Somebody holds the branch's lock file.
+    #[error("{} exists: another git process is moving {branch}, or died doing so; remove the file if none runs", lock.display())]
+    Locked {
+        /// The branch.
+        branch: String,
+        /// The lock file.
+        lock: PathBuf,
+    },
+    /// The branch is a name for another one.
+    #[error("{branch} is a symbolic reference; name the branch that it stands for")]
+    Symbolic {
+        /// The branch.
+        branch: String,
+    },
+    /// The repository cannot be read.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// Reading or writing objects failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Source {
+    /// Moves a branch from `expected` to `new`, a commit of the mirror, and takes clean checkouts of it along.
+    ///
+    /// Safe to repeat: when the branch is at `new` already, only checkouts that still hold `expected` are brought up
+    /// to date. Hooks and filters do not run; stashes, other branches and the configuration are not touched.
+    pub fn publish(
+        &self,
+        mirror: &Mirror,
+        branch: &str,
+        expected: &CommitId,
+        new: &CommitId,
+    ) -> Result<Published, PublishError> {
+        let actual = self.branch_tip(branch)?;
+        let store = mirror.repository()?;
+        let (from, to) = (
+            objects::oid(expected.as_str())?,
+            objects::oid(new.as_str())?,
+        );
+        if !objects::is_ancestor(&store, from, to)? {
+            return Err(PublishError::NotForwards {
+                expected: expected.clone(),
+                new: new.clone(),
+            });
+        }
+        let moved = actual != *new;
+        if moved {
+            if actual != *expected {
+                return Err(PublishError::Moved {
+                    branch: branch.to_owned(),
+                    expected: expected.clone(),
+                    actual,
+                });
+            }
+            self.check_checkouts(&store, branch, from, to)?;
+            self.move_branch(&store, branch, from, to)?;
+        }
+        let checkouts = checkout::on_branch(self, branch)?
+            .into_iter()
+            .map(|c| c.update(from, to))
+            .collect();
+        Ok(Published { moved, checkouts })
+    }
+
+    fn check_checkouts(
+        &self,
+        store: &Repository,
+        branch: &str,
+        from: Oid,
+        to: Oid,
+    ) -> Result<(), PublishError> {
+        for checkout in checkout::on_branch(self, branch)? {
+            if let Some((reason, mut paths)) = checkout.obstacle(store, from, to)? {
+                paths.truncate(PATHS_MAX);
+                return Err(PublishError::CheckoutDirty {
+                    path: checkout.path,
+                    branch: branch.to_owned(),
+                    reason,
+                    paths,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn move_branch(
+        &self,
+        store: &Repository,
+        branch: &str,
+        from: Oid,
+        to: Oid,
+    ) -> Result<(), PublishError> {
+        let repo = harden::open(&self.common_dir, Part::Store).doing("open the repository")?;
+        let name = format!("refs/heads/{branch}");
+        let before = repo.find_reference(&name).doing("read the branch")?;
+        if before.kind() == Some(ReferenceType::Symbolic) {
+            return Err(PublishError::Symbolic {
+                branch: branch.to_owned(),
+            });
+        }
+        let written = objects::copy_reachable(store, &repo, to, &[from])?;
+        objects::flush(&self.common_dir.join("objects"), &written)?;
+        match patiently(|| {
+            repo.reference_matching(&name, to, true, from, REFLOG)
+                .map(drop)
+        }) {
+            Ok(()) => {}
+            Err(e) if e.code() == ErrorCode::Locked => {
+                let lock = self.common_dir.join(format!("{name}.lock"));
+                return Err(PublishError::Locked {
+                    branch: branch.to_owned(),
+                    lock,
+                });
+            }
+            Err(e) if e.code() == ErrorCode::Modified => {
+                let (expected, actual) = (objects::commit_id(from)?, self.branch_tip(branch)?);
+                return Err(PublishError::Moved {
+                    branch: branch.to_owned(),
+                    expected,
+                    actual,
+                });
+            }
+            Err(source) => {
+                return Err(StoreError::Git {
+                    doing: "move the branch",
+                    source,
+                }
+                .into());
+            }
+        }
+        // Through to the disk before a journal says that the branch has moved.
+        let path = self.common_dir.join(&name);
+        match File::open(&path).and_then(|f| f.sync_all()) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                Err(StoreError::io("write through", &path, e).into())
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! The crate against real repositories and hostile directories; each test asserts on the world, not on our words.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "tests may stop at the first surprise"
+)]
+
+mod diff;
+mod fetch;
+mod fixture;
+mod hostile;
+mod import;
+mod merge;
+mod overlay;
+mod properties;
+mod publish;
+mod recovery;
+mod source;
+mod worktree;
