@@ -1,1 +1,22 @@
-//! Empty.
+//! Skill calls: check, compile, link, run, limit and record one component at a time.
+//!
+//! Two sides. The *worker* is a confined process that holds wasmtime and the guest: no network, no secrets, only the step's view of the
+//! worktree. The *broker* is the process that calls this crate: it asks the grant about every message of the worker and does what is
+//! allowed through [`Services`]. The crate holds no rule of its own.
+
+mod broker;
+mod cache;
+mod error;
+mod imports;
+pub mod message;
+mod sandbox;
+mod services;
+mod transcript;
+mod worker;
+
+pub use error::{CallError, LoadError};
+pub use imports::{Imports, imports};
+pub use sandbox::{Answer, Call, Loaded, Sandbox, SandboxConfig, Usage, View};
+pub use services::Services;
+pub use transcript::{Entry, Outcome};
+pub use worker::enter_worker_if_asked;

@@ -1,0 +1,98 @@
+//! The broker's side of host calls: asks the grant, does what is allowed, records everything.
+
+mod model;
+mod process;
+mod progress;
+mod release;
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use capability::{Denial, Grant};
+use flow::id::Digest;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::services::Services;
+use crate::transcript::{ENTRIES_MAX, Entry, Outcome};
+
+/// How a host call was answered.
+pub(crate) enum Reply {
+    /// The function's WIT value.
+    Done(Value),
+    /// Not granted: what the guest sees, and what the author's log says.
+    Denied(Value, Denial),
+    /// The arguments have no known form: only a worker that is no longer ours sends such.
+    Malformed,
+}
+
+/// The record of one call, kept while it runs.
+#[derive(Default)]
+pub(crate) struct Record {
+    pub(crate) transcript: Vec<Entry>,
+    pub(crate) denials: BTreeMap<Denial, u32>,
+    pub(crate) host_calls: u64,
+    pub(crate) progress: progress::Pace,
+}
+
+impl Record {
+    /// Answers one host call. `None` when the worker broke the protocol.
+    pub(crate) async fn answer(
+        &mut self,
+        grant: &Grant,
+        services: &dyn Services,
+        interface: &str,
+        function: &str,
+        args: Vec<Value>,
+    ) -> Option<Value> {
+        let begun = Instant::now();
+        let request = Digest::of(&serde_json::to_vec(&args).unwrap_or_default());
+        // Linked is not asked: a worker under the guest's control may send what was never linked.
+        let reply = if grant.interfaces().contains(interface) {
+            match interface {
+                "moat:host/process" => process::answer(grant, services, function, args).await,
+                "moat:host/model" => model::answer(grant, services, function, args).await,
+                "moat:host/progress" => {
+                    progress::answer(&mut self.progress, services, function, args)
+                }
+                "moat:host/release" => release::answer(grant, services, function, args).await,
+                _ => Reply::Malformed,
+            }
+        } else {
+            Reply::Malformed
+        };
+        let (outcome, value) = match reply {
+            Reply::Done(value) => (Outcome::Done, Some(value)),
+            Reply::Denied(value, denial) => {
+                *self.denials.entry(denial).or_insert(0) += 1;
+                (Outcome::Denied, Some(value))
+            }
+            Reply::Malformed => (Outcome::Malformed, None),
+        };
+        if self.transcript.len() < ENTRIES_MAX {
+            self.transcript.push(Entry {
+                interface: interface.chars().take(64).collect(),
+                function: function.chars().take(64).collect(),
+                request,
+                outcome,
+                duration_ms: begun.elapsed().as_millis() as u64,
+            });
+        }
+        value
+    }
+}
+
+/// A WIT result as JSON.
+pub(crate) fn result<T: Serialize, E: Serialize>(result: Result<T, E>) -> Value {
+    match result {
+        Ok(value) => json!({ "ok": value }),
+        Err(error) => json!({ "err": error }),
+    }
+}
+
+/// The one argument of a function.
+pub(crate) fn only<T: DeserializeOwned>(mut args: Vec<Value>) -> Option<T> {
+    let one = args.pop().filter(|_| args.is_empty())?;
+    serde_json::from_value(one).ok()
+}

@@ -1,0 +1,134 @@
+//! Compiled components on disk, keyed by what was compiled and how.
+//!
+//! Loading compiled code is as trusted as running it natively: each file carries a keyed digest, and one that does not match is compiled
+//! again, never loaded. The directory and its key are readable by the owner only and are never mounted writable for a guest.
+
+use std::fs;
+use std::io::{Error, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use flow::id::Digest;
+use sha2::{Digest as _, Sha256};
+
+/// The cache's directory.
+#[derive(Debug)]
+pub(crate) struct Cache {
+    directory: PathBuf,
+    key: [u8; 32],
+}
+
+impl Cache {
+    pub(crate) fn open(directory: &Path) -> Result<Cache, Error> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)?;
+        let path = directory.join("key");
+        if !path.exists() {
+            let mut fresh = [0; 32];
+            rustix::rand::getrandom(&mut fresh, rustix::rand::GetRandomFlags::empty())?;
+            let draft = directory.join(format!("key.{}", std::process::id()));
+            fs::OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&draft)?
+                .write_all(&fresh)?;
+            // Only the first of several processes sets the key.
+            let _ = fs::hard_link(&draft, &path);
+            fs::remove_file(&draft)?;
+        }
+        let key = fs::read(&path)?
+            .try_into()
+            .map_err(|_| Error::other("the cache's key file is damaged: remove it"))?;
+        Ok(Cache {
+            directory: directory.to_owned(),
+            key,
+        })
+    }
+
+    /// A file of its own for one compilation.
+    pub(crate) fn draft(&self) -> Result<PathBuf, Error> {
+        let mut name = [0; 8];
+        rustix::rand::getrandom(&mut name, rustix::rand::GetRandomFlags::empty())?;
+        let path = self.directory.join(format!("draft-{}", hex::encode(name)));
+        fs::DirBuilder::new().mode(0o700).create(&path)?;
+        Ok(path)
+    }
+
+    /// The compiled component, if it is there and whole.
+    pub(crate) fn find(&self, component: &Digest, engine: &str) -> Option<PathBuf> {
+        let path = self.path(component, engine);
+        let told = fs::read(path.with_extension("mac")).ok()?;
+        let content = fs::read(&path).ok()?;
+        (told == self.mac(&content, component, engine)).then_some(path)
+    }
+
+    /// Takes a freshly compiled component over.
+    pub(crate) fn store(
+        &self,
+        component: &Digest,
+        engine: &str,
+        compiled: &Path,
+    ) -> Result<PathBuf, Error> {
+        let path = self.path(component, engine);
+        let content = fs::read(compiled)?;
+        let mac = path.with_extension("mac");
+        let draft = compiled.with_extension("mac");
+        fs::write(&draft, self.mac(&content, component, engine))?;
+        fs::rename(compiled, &path)?;
+        fs::rename(&draft, &mac)?;
+        Ok(path)
+    }
+
+    fn path(&self, component: &Digest, engine: &str) -> PathBuf {
+        let engine = Digest::of(engine.as_bytes());
+        self.directory
+            .join(format!("{}-{}.cwasm", component.hex(), engine.short()))
+    }
+
+    /// Keyed: whoever can write here but does not know the key cannot make it match. The inner digest is of fixed length, so the
+    /// construction does not suffer from extension.
+    fn mac(&self, content: &[u8], component: &Digest, engine: &str) -> Vec<u8> {
+        let mut hash = Sha256::new();
+        hash.update(self.key);
+        hash.update(component.as_str());
+        hash.update(Sha256::digest(engine));
+        hash.update(Sha256::digest(content));
+        hash.finalize().to_vec()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests may stop at the first surprise")]
+    use super::*;
+
+    #[test]
+    fn what_was_changed_or_belongs_to_another_is_not_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::open(dir.path()).unwrap();
+        let (one, two) = (Digest::of(b"1"), Digest::of(b"2"));
+        let draft = cache.draft().unwrap().join("c");
+        fs::write(&draft, "compiled").unwrap();
+        let path = cache.store(&one, "e", &draft).unwrap();
+        assert_eq!(cache.find(&one, "e").as_deref(), Some(path.as_path()));
+        assert_eq!(
+            Cache::open(dir.path()).unwrap().find(&one, "e").as_deref(),
+            Some(path.as_path()),
+            "the key stays"
+        );
+        assert!(cache.find(&two, "e").is_none() && cache.find(&one, "f").is_none());
+        fs::copy(&path, cache.path(&two, "e")).unwrap();
+        fs::copy(
+            path.with_extension("mac"),
+            cache.path(&two, "e").with_extension("mac"),
+        )
+        .unwrap();
+        assert!(cache.find(&two, "e").is_none(), "swapped");
+        fs::write(&path, "Compiled").unwrap();
+        assert!(cache.find(&one, "e").is_none(), "flipped");
+    }
+}

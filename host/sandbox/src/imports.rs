@@ -1,0 +1,209 @@
+//! What a component imports and exports, read without running it.
+
+use std::collections::BTreeSet;
+
+use capability::Grant;
+use capability::question::line_for_interface;
+use flow::id::Role;
+use wasmparser::{Encoding, Parser, Payload};
+
+use crate::error::LoadError;
+
+/// Python components have about 18 MB; ten times that is no skill.
+pub(crate) const COMPONENT_BYTES_MAX: usize = 128 << 20;
+
+/// WASI 0.2 interfaces that language runtimes pull in whether they are used or not. They are linked to an implementation that gives nothing
+/// beyond the grant: no environment, no arguments, closed input, captured output, and only the view's files.
+const WASI_BASE: [&str; 5] = [
+    "wasi:cli/",
+    "wasi:clocks/",
+    "wasi:io/",
+    "wasi:filesystem/",
+    "wasi:random/",
+];
+
+/// What a component asks for and offers.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Imports {
+    /// `moat:host` interfaces.
+    pub host: BTreeSet<String>,
+    /// The WASI base.
+    pub wasi_base: BTreeSet<String>,
+    /// Everything else: refused at load.
+    pub other: BTreeSet<String>,
+    /// What it exports.
+    pub exports: BTreeSet<String>,
+}
+
+/// Reads imports and exports.
+///
+/// # Errors
+/// [`LoadError::NotAComponent`] and [`LoadError::TooLarge`].
+pub fn imports(component: &[u8]) -> Result<Imports, LoadError> {
+    if component.len() > COMPONENT_BYTES_MAX {
+        return Err(LoadError::TooLarge {
+            bytes: component.len(),
+            max: COMPONENT_BYTES_MAX,
+        });
+    }
+    let refuse = |why: String| LoadError::NotAComponent { why };
+    let mut found = Imports::default();
+    let mut depth = 0usize;
+    for payload in Parser::new(0).parse_all(component) {
+        match payload.map_err(|error| refuse(error.to_string()))? {
+            Payload::Version {
+                encoding: Encoding::Module,
+                ..
+            } if depth == 0 => {
+                return Err(refuse(
+                    "it is a core module; build it for wasm32-wasip2, or wrap it with an adapter"
+                        .into(),
+                ));
+            }
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+            Payload::End(_) => depth = depth.saturating_sub(1),
+            Payload::ComponentImportSection(section) if depth == 0 => {
+                for import in section {
+                    found.import(import.map_err(|error| refuse(error.to_string()))?.name.name);
+                }
+            }
+            Payload::ComponentExportSection(section) if depth == 0 => {
+                for export in section {
+                    found.exports.insert(
+                        export
+                            .map_err(|error| refuse(error.to_string()))?
+                            .name
+                            .name
+                            .to_owned(),
+                    );
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(found)
+}
+
+impl Imports {
+    fn import(&mut self, name: &str) {
+        let set = match name {
+            _ if name.starts_with("moat:host/") => &mut self.host,
+            _ if WASI_BASE.iter().any(|base| name.starts_with(base)) && is_wasi_02(name) => {
+                &mut self.wasi_base
+            }
+            _ => &mut self.other,
+        };
+        set.insert(name.to_owned());
+    }
+
+    /// Checks the imports against a grant: the linker will hold nothing else.
+    ///
+    /// # Errors
+    /// The first import that is not granted, with the line that would declare it.
+    pub(crate) fn check(&self, grant: &Grant) -> Result<(), LoadError> {
+        if let Some(import) = self.other.first() {
+            return Err(LoadError::Unknown {
+                import: import.clone(),
+            });
+        }
+        let granted = grant.interfaces();
+        for import in &self.host {
+            let interface = import.strip_suffix("@0.1.0").unwrap_or(import);
+            let Some(line) =
+                line_for_interface(interface).or(granted.contains(interface).then_some(""))
+            else {
+                return Err(LoadError::Unknown {
+                    import: import.clone(),
+                });
+            };
+            if interface == import {
+                return Err(LoadError::Unknown {
+                    import: import.clone(),
+                });
+            }
+            if !granted.contains(interface) {
+                let withheld = grant.withheld().iter().find(|denial| {
+                    interface.ends_with(match denial.capability {
+                        capability::Capability::Processes => "/process",
+                        capability::Capability::Model => "/model",
+                        capability::Capability::Release => "/release",
+                        _ => "\0",
+                    })
+                });
+                let line = withheld.map_or_else(|| line.to_owned(), |denial| denial.line.clone());
+                return Err(LoadError::NotGranted {
+                    import: import.clone(),
+                    line,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether this is a plain WASI command, which only the role `job` may be.
+    pub(crate) fn is_command(&self) -> bool {
+        self.exports
+            .iter()
+            .any(|name| name.starts_with("wasi:cli/run@0.2."))
+    }
+
+    /// Checks that the role's interface is exported.
+    ///
+    /// # Errors
+    /// [`LoadError::WrongRole`].
+    pub(crate) fn check_role(&self, role: Role) -> Result<(), LoadError> {
+        let wanted = role_interface(role);
+        if self.exports.contains(&wanted) || (role == Role::Job && self.is_command()) {
+            return Ok(());
+        }
+        Err(LoadError::WrongRole {
+            role,
+            wanted,
+            exports: self.exports.iter().cloned().collect(),
+        })
+    }
+}
+
+/// The interface that a skill of this role exports.
+pub(crate) fn role_interface(role: Role) -> String {
+    format!("moat:skill/{role}@0.1.0")
+}
+
+fn is_wasi_02(name: &str) -> bool {
+    name.rsplit_once('@').is_some_and(|(_, version)| {
+        version.starts_with("0.2.") && version[4..].bytes().all(|b| b.is_ascii_digit())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn look_alikes_are_not_the_wasi_base() {
+        let mut imports = Imports::default();
+        for name in [
+            "wasi:cli/environment@0.2.6",
+            "wasi:cli/environment@0.3.0",
+            "wasi:cli/environment",
+            "wasi:http/outgoing-handler@0.2.6",
+            "wasi:sockets/tcp@0.2.6",
+            "wasi:clix/a@0.2.0",
+            "moat:hosts/process@0.1.0",
+        ] {
+            imports.import(name);
+        }
+        assert_eq!(imports.wasi_base.len(), 1);
+        assert_eq!(imports.other.len(), 6);
+    }
+
+    #[test]
+    fn what_is_no_component_is_refused() {
+        for bytes in [&b""[..], b"\0asm", b"\0asm\x01\0\0\0", b"hello world"] {
+            assert!(
+                matches!(imports(bytes), Err(LoadError::NotAComponent { .. })),
+                "{bytes:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! What the broker needs from the rest of the host. The driver implements it; the grant was asked before each call.
+
+use async_trait::async_trait;
+
+use crate::message::model::{Alias, ModelError, Request, Response};
+use crate::message::process::{Command, Output, ProcessError, ProjectCommand};
+use crate::message::release::{Health, ReleaseError, Version};
+
+/// The doors behind the host interfaces. Cancel-safe: a dropped call undoes or finishes what it began.
+#[async_trait]
+pub trait Services: Send + Sync {
+    /// Runs a command on the step's view.
+    async fn run_command(&self, command: Command) -> Result<Output, ProcessError>;
+    /// Gives a project command's arguments, if the project declares it.
+    fn project_command(&self, name: &str) -> Option<ProjectCommand>;
+    /// Calls a model; `max_tokens` is within the grant.
+    async fn chat(&self, request: Request) -> Result<Response, ModelError>;
+    /// Tells about an alias, if the project configures it.
+    fn alias(&self, name: &str) -> Option<Alias>;
+    /// Tells a watching person; the text is one short clean line.
+    fn note(&self, text: String);
+    /// Lists releases.
+    async fn versions(&self) -> Result<Vec<Version>, ReleaseError>;
+    /// Stages the merged tree.
+    async fn stage(&self) -> Result<String, ReleaseError>;
+    /// Makes a release current.
+    async fn activate(&self, name: String) -> Result<(), ReleaseError>;
+    /// Stops the service.
+    async fn deactivate(&self) -> Result<(), ReleaseError>;
+    /// Probes the service.
+    async fn probe(&self) -> Result<Health, ReleaseError>;
+}
