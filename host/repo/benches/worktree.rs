@@ -96,8 +96,16 @@ fn ms(time: Duration) -> f64 {
 }
 
 fn git(directory: &Path, args: &[&str]) {
+    // A collection in the background would disturb the measurement and the collection that we ask for.
     let done = Command::new("git")
-        .args(["-c", "user.name=User", "-c", "user.email=user@example.com"])
+        .args([
+            "-c",
+            "user.name=User",
+            "-c",
+            "user.email=user@example.com",
+            "-c",
+            "maintenance.auto=false",
+        ])
         .args(args)
         .current_dir(directory)
         .status()

@@ -56,7 +56,8 @@ impl Mirror {
                 objects::find_commit(&repo, objects::oid(commit.as_str())?)?.id()
             }
         };
-        patiently(|| repo.reference(&reference, id, true, "").map(drop)).doing("keep an object")
+        patiently(|| repo.reference(&reference, id, true, "").map(drop)).doing("keep an object")?;
+        objects::flush_file(&self.git_dir().join(reference))
     }
 
     /// What a run keeps, by name, in the order of names.

@@ -121,7 +121,7 @@ impl Mirror {
         mirror
             .reference(&name, tip, true, "")
             .doing("note what was fetched")?;
-        Ok(())
+        objects::flush_file(&self.git_dir.join(name))
     }
 
     /// The tree of a commit.

@@ -80,12 +80,6 @@ pub fn check_dangerous(name: &[u8]) -> Result<&str, NameFault> {
     Ok(text)
 }
 
-/// Checks a relative path, every component of it, as the caller wrote it.
-pub fn check_path(path: &str) -> Result<(), NameFault> {
-    path.split('/')
-        .try_for_each(|component| check_dangerous(component.as_bytes()).map(drop))
-}
-
 /// Whether a symlink in a directory `depth` levels below the root stays inside, whatever other links do.
 ///
 /// `..` is taken only in front: then a contained link can only lead through directories that are really there or

@@ -271,15 +271,17 @@ pub(crate) fn flush(objects: &Path, ids: &[Oid]) -> Result<(), StoreError> {
     for id in ids {
         let hex = id.to_string();
         let (fan, rest) = hex.split_at(2);
-        let path = objects.join(fan).join(rest);
-        match File::open(&path) {
-            Ok(file) => file
-                .sync_all()
-                .map_err(|e| StoreError::io("write through", &path, e))?,
-            // It was there before, in a pack.
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            Err(e) => return Err(StoreError::io("open", &path, e)),
-        }
+        flush_file(&objects.join(fan).join(rest))?;
     }
     Ok(())
+}
+
+/// Writes one file of a git dir through to the disk; a file that is not there lives in a pack, and is on the disk.
+pub(crate) fn flush_file(path: &Path) -> Result<(), StoreError> {
+    match File::open(path).and_then(|file| file.sync_all()) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => {
+            Err(StoreError::io("write through", path, e))
+        }
+        _ => Ok(()),
+    }
 }

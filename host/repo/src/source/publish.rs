@@ -6,8 +6,6 @@
 //! A process killed at any arrow leaves a repository that git finds good; calling again with the same commits
 //! finishes what is left. Before the CAS nothing that the user sees has changed.
 
-use std::fs::File;
-use std::io;
 use std::path::PathBuf;
 
 use flow::id::CommitId;
@@ -198,12 +196,6 @@ impl Source {
             }
         }
         // Through to the disk before a journal says that the branch has moved.
-        let path = self.common_dir.join(&name);
-        match File::open(&path).and_then(|f| f.sync_all()) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                Err(StoreError::io("write through", &path, e).into())
-            }
-            _ => Ok(()),
-        }
+        Ok(objects::flush_file(&self.common_dir.join(&name))?)
     }
 }

@@ -24,6 +24,7 @@ fn every_change_is_listed_with_its_counts() {
         &path.join(".gitattributes"),
         "* -diff binary linguist-generated export-ignore\n",
     );
+    write(&path.join("void"), "");
     let tree = fixture.import(&path, &base).tree;
     let diff = fixture
         .mirror
@@ -52,6 +53,7 @@ fn every_change_is_listed_with_its_counts() {
             ("gone", Deleted, 0, 2, false),
             ("mode", Modified, 0, 0, false),
             ("new", Added, 1, 0, false),
+            ("void", Added, 0, 0, false),
         ]
     );
     assert_eq!(

@@ -337,3 +337,15 @@ fn a_project_keeps_its_own_odd_names() {
     assert_eq!(refused, ["con.c", "MAKEFILE", "README", "Readme"]);
     assert_eq!(fixture.files(&report.tree).len(), 4);
 }
+
+#[test]
+fn many_new_files_are_one_import() {
+    let fixture = fixture(&[("a", "1")]);
+    let report = check(&fixture, &ImportRules::default(), |path| {
+        for n in 0..300 {
+            write(&path.join(format!("d{}/f{n}", n % 7)), &n.to_string());
+        }
+    });
+    assert_eq!((report.changed.len(), report.files), (300, 301));
+    assert_eq!(fixture.files(&report.tree)["d2/f9"], "9");
+}

@@ -222,3 +222,17 @@ fn submodules_stop_and_lfs_pointers_warn() {
         other => panic!("{other:?}"),
     }
 }
+
+#[test]
+fn a_repository_of_another_user_is_refused() {
+    // Only root can give a file away.
+    if !rustix::process::geteuid().is_root() || std::env::var_os("SUDO_UID").is_some() {
+        return;
+    }
+    let fixture = fixture(&[("a", "1")]);
+    for path in [fixture.user(), fixture.user().join(".git")] {
+        std::os::unix::fs::chown(path, Some(12_345), Some(12_345)).unwrap();
+    }
+    let error = Source::open(&fixture.user()).unwrap_err();
+    assert!(matches!(error, SourceError::ForeignOwner { .. }), "{error}");
+}

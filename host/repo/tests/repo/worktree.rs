@@ -198,15 +198,15 @@ fn broken_and_endless_trees_are_refused() {
     for _ in 0..2_000 {
         deep = raw_tree(&repo, &[(0o040_000, b"d", deep)]);
     }
-    // Thirty levels of ten names each for the same tree below: ten to the thirtieth files.
-    let mut wide = raw_tree(&repo, &[(0o100_644, b"a", blob)]);
-    for _ in 0..30 {
-        let names: Vec<_> = (b'a'..=b'j').map(|n| [n]).collect();
-        let entries: Vec<_> = names
-            .iter()
-            .map(|n| (0o040_000, n.as_slice(), wide))
-            .collect();
-        wide = raw_tree(&repo, &entries);
+    // Four levels of a thousand names each for the same tree below; submodules at the end, as they cost nothing to read.
+    let names: Vec<_> = (1_000..2_000).map(|n: u32| n.to_string()).collect();
+    let fan = |mode, id| {
+        let entries: Vec<_> = names.iter().map(|n| (mode, n.as_bytes(), id)).collect();
+        raw_tree(&repo, &entries)
+    };
+    let mut wide = fan(0o160_000, repo.head().unwrap().target().unwrap());
+    for _ in 0..3 {
+        wide = fan(0o040_000, wide);
     }
     let error = fixture
         .mirror
