@@ -28,7 +28,7 @@ impl Cache {
         if !path.exists() {
             let mut fresh = [0; 32];
             rustix::rand::getrandom(&mut fresh, rustix::rand::GetRandomFlags::empty())?;
-            let draft = directory.join(format!("key.{}", std::process::id()));
+            let draft = directory.join(format!("key-{}", hex::encode(&fresh[..8])));
             fs::OpenOptions::new()
                 .write(true)
                 .create(true)

@@ -22,6 +22,9 @@ const WASI_BASE: [&str; 5] = [
     "wasi:random/",
 ];
 
+/// The package's shared types, which every role's interface refers to.
+const SKILL_TYPES: &str = "moat:skill/types@0.1.0";
+
 /// What a component asks for and offers.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Imports {
@@ -88,6 +91,8 @@ impl Imports {
     fn import(&mut self, name: &str) {
         let set = match name {
             _ if name.starts_with("moat:host/") => &mut self.host,
+            // Records and variants only: nothing can be called through it.
+            SKILL_TYPES => return,
             _ if WASI_BASE.iter().any(|base| name.starts_with(base)) && is_wasi_02(name) => {
                 &mut self.wasi_base
             }

@@ -1,1 +1,141 @@
-//! Guest.
+//! A job that does what its input says, good or bad: `{"do": "read", "path": "a"}`.
+
+use std::fs;
+
+use moat_sdk::job::host::{model, process, progress, release};
+use moat_sdk::job::{Guest, SkillError};
+use serde_json::{Value, json};
+
+struct Probe;
+
+impl Guest for Probe {
+    fn run(input: String) -> Result<String, SkillError> {
+        let input: Value = serde_json::from_str(&input)
+            .map_err(|error| SkillError::InvalidInput(error.to_string()))?;
+        let path = input["path"].as_str().unwrap_or("");
+        let to = input["to"].as_str().unwrap_or("");
+        let answer = match input["do"].as_str().unwrap_or("") {
+            "echo" => Ok(input["value"].clone()),
+            "read" => told(fs::read_to_string(path).map(Value::from)),
+            "write" => {
+                told(fs::write(path, input["text"].as_str().unwrap_or("")).map(|()| Value::Null))
+            }
+            "list" => told(fs::read_dir(path).map(|entries| {
+                let mut names: Vec<_> = entries
+                    .flatten()
+                    .map(|entry| entry.file_name().to_string_lossy().into_owned())
+                    .collect();
+                names.sort();
+                json!(names)
+            })),
+            "remove" => told(fs::remove_file(path).map(|()| Value::Null)),
+            "rename" => told(fs::rename(path, to).map(|()| Value::Null)),
+            "link" => told(fs::hard_link(path, to).map(|()| Value::Null)),
+            "truncate" => told(
+                fs::OpenOptions::new()
+                    .write(true)
+                    .truncate(true)
+                    .open(path)
+                    .map(|_| Value::Null),
+            ),
+            "env" => Ok(json!(std::env::vars().collect::<Vec<_>>())),
+            "spin" => loop {
+                std::hint::black_box(0);
+            },
+            "sleep" => {
+                std::thread::sleep(std::time::Duration::from_secs(3600));
+                Ok(Value::Null)
+            }
+            "grow" => {
+                let mut hoard = Vec::new();
+                loop {
+                    hoard.push(vec![1u8; 1 << 20]);
+                    std::hint::black_box(&hoard);
+                }
+            }
+            "recurse" => Ok(json!(deep(0))),
+            "panic" => panic!("as asked"),
+            "flood" => {
+                for _ in 0..1_000_000 {
+                    println!("{}", "x".repeat(1000));
+                }
+                Ok(Value::Null)
+            }
+            "huge" => Ok(json!("x".repeat(8 << 20))),
+            "open" => {
+                let files: Vec<_> = (0..100_000)
+                    .map_while(|_| fs::File::open(path).ok())
+                    .collect();
+                Ok(json!(files.len()))
+            }
+            "storm" => {
+                for n in 0..10_000_000u64 {
+                    progress::count(n, None, "calls");
+                }
+                Ok(Value::Null)
+            }
+            "run" => Ok(ran(&input)),
+            "chat" => Ok(chatted(&input)),
+            "release" => Ok(json!(format!("{:?}", release::versions()))),
+            other => return Err(SkillError::InvalidInput(format!("what is {other:?}?"))),
+        };
+        answer
+            .map(|value: Value| value.to_string())
+            .map_err(SkillError::Failed)
+    }
+}
+
+fn told(result: std::io::Result<Value>) -> Result<Value, String> {
+    result.map_err(|error| format!("{:?}", error.kind()))
+}
+
+fn deep(n: u64) -> u64 {
+    std::hint::black_box(if n == u64::MAX { 0 } else { deep(n + 1) + 1 })
+}
+
+fn ran(input: &Value) -> Value {
+    let list = |key: &str| {
+        input[key]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|arg| arg.as_str().map(str::to_owned))
+            .collect()
+    };
+    let what = match input["program"].as_str() {
+        Some(program) => process::Invocation::Program(process::ProgramInvocation {
+            program: program.into(),
+            args: list("args"),
+        }),
+        None => process::Invocation::Project(process::ProjectInvocation {
+            name: input["name"].as_str().unwrap_or("").into(),
+            extra_args: list("args"),
+        }),
+    };
+    let directory = input["directory"].as_str().unwrap_or("").to_owned();
+    match process::run(&process::Command {
+        what,
+        directory,
+        stdin: vec![],
+        timeout_ms: None,
+    }) {
+        Ok(output) => json!({"stdout": output.stdout, "ending": format!("{:?}", output.ending)}),
+        Err(error) => json!({"error": format!("{error:?}")}),
+    }
+}
+
+fn chatted(input: &Value) -> Value {
+    let request = model::Request {
+        alias: input["alias"].as_str().unwrap_or("").into(),
+        system: None,
+        messages: vec![],
+        tools: vec![],
+        max_tokens: u32::MAX,
+    };
+    match model::chat(&request) {
+        Ok(response) => json!({"stop": format!("{:?}", response.stop)}),
+        Err(error) => json!({"error": format!("{error:?}")}),
+    }
+}
+
+moat_sdk::job::export!(Probe with_types_in moat_sdk::job);
