@@ -28,7 +28,7 @@ impl Cache {
         if !path.exists() {
             let mut fresh = [0; 32];
             rustix::rand::getrandom(&mut fresh, rustix::rand::GetRandomFlags::empty())?;
-            let draft = directory.join(format!("key-{}", hex::encode(&fresh[..8])));
+            let draft = directory.join(unique("key")?);
             fs::OpenOptions::new()
                 .write(true)
                 .create(true)
@@ -51,9 +51,7 @@ impl Cache {
 
     /// A file of its own for one compilation.
     pub(crate) fn draft(&self) -> Result<PathBuf, Error> {
-        let mut name = [0; 8];
-        rustix::rand::getrandom(&mut name, rustix::rand::GetRandomFlags::empty())?;
-        let path = self.directory.join(format!("draft-{}", hex::encode(name)));
+        let path = self.directory.join(unique("draft")?);
         fs::DirBuilder::new().mode(0o700).create(&path)?;
         Ok(path)
     }
@@ -99,6 +97,12 @@ impl Cache {
         hash.update(Sha256::digest(content));
         hash.finalize().to_vec()
     }
+}
+
+fn unique(prefix: &str) -> Result<String, Error> {
+    let mut name = [0; 8];
+    rustix::rand::getrandom(&mut name, rustix::rand::GetRandomFlags::empty())?;
+    Ok(format!("{prefix}-{}", hex::encode(name)))
 }
 
 #[cfg(test)]

@@ -628,7 +628,8 @@ fn kill_workers() -> bool {
         };
         let ours =
             line.starts_with(b"/moat") && line.windows(11).any(|part| part == b"moat-worker");
-        if ours && !entry.path().join("root/view").exists() {
+        let root = entry.path().join("root");
+        if ours && root.join("component.cwasm").exists() && !root.join("view").exists() {
             let pid = entry.file_name().into_string().unwrap();
             found |= Program::new("kill")
                 .args(["-9", &pid])

@@ -23,6 +23,9 @@
     reason = "the bindings' documentation is that of the WIT files"
 )]
 
+#[cfg(feature = "report")]
+pub mod report;
+
 macro_rules! roles {
     ($($(#[$doc:meta])* $feature:literal $name:ident $world:literal;)*) => {$(
         $(#[$doc])*

@@ -1,1 +1,12 @@
-//! Skill.
+//! Program repair by search: find where failing tests point, try small edits there, keep one that makes every test pass.
+//!
+//! Nothing is stored about any bug. The engine is pure; `skill` connects it to the host.
+
+pub mod edit;
+pub mod language;
+pub mod lexer;
+pub mod localise;
+pub mod search;
+
+#[cfg(target_arch = "wasm32")]
+mod skill;

@@ -1,0 +1,195 @@
+//! One skill as it is shipped: a component with its manifest in a custom section, addressed by the digest of the whole.
+
+use std::path::{Path, PathBuf};
+
+use capability::{ConfigError, Manifest};
+use flow::id::Digest;
+use wasm_encoder::{ComponentSection as _, CustomSection};
+use wasmparser::{Encoding, Parser, Payload};
+
+/// The custom section that holds `skill.toml`.
+pub const MANIFEST_SECTION: &str = "moat:manifest";
+
+/// Python components have about 18 MB.
+const COMPONENT_BYTES_MAX: u64 = 128 << 20;
+
+/// A skill with everything that decides what it does and may ask for.
+#[derive(Debug, Clone)]
+pub struct Package {
+    /// Its manifest, checked.
+    pub manifest: Manifest,
+    /// Its manifest, as written.
+    pub manifest_text: String,
+    /// The component with the manifest inside.
+    pub component: Vec<u8>,
+    /// Of the component with the manifest inside.
+    pub digest: Digest,
+}
+
+/// Why there is no package.
+#[derive(Debug, thiserror::Error)]
+pub enum PackageError {
+    /// The manifest is wrong.
+    #[error(transparent)]
+    Manifest(#[from] ConfigError),
+    /// The component is none.
+    #[error("{file} is no WebAssembly component: {why}")]
+    Component {
+        /// Where it came from.
+        file: String,
+        /// What the parser says.
+        why: String,
+    },
+    /// A component without a manifest.
+    #[error("the component holds no manifest: package it with its skill.toml")]
+    NoManifest,
+    /// The folder has no manifest.
+    #[error("{directory} has no skill.toml: name a skill's folder")]
+    NoSkill {
+        /// The folder.
+        directory: PathBuf,
+    },
+    /// The folder has no component.
+    #[error("{directory} has no component: build it for wasm32-wasip2 and copy it there as `component.wasm`")]
+    Missing {
+        /// The folder.
+        directory: PathBuf,
+    },
+    /// A file cannot be read.
+    #[error("{path} cannot be read: {error}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// A component that is larger than any skill.
+    #[error("{path} has more than {COMPONENT_BYTES_MAX} bytes")]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl Package {
+    /// Puts a manifest into a component; one that is there already gives way.
+    ///
+    /// # Errors
+    /// [`PackageError`].
+    pub fn assemble(manifest_text: &str, component: &[u8], file: &str) -> Result<Package, PackageError> {
+        let manifest = Manifest::parse(manifest_text, file)?;
+        let mut packaged = without_manifest(component, file)?;
+        CustomSection { name: MANIFEST_SECTION.into(), data: manifest_text.as_bytes().into() }.append_to_component(&mut packaged);
+        let digest = Digest::of(&packaged);
+        Ok(Package { manifest, manifest_text: manifest_text.to_owned(), component: packaged, digest })
+    }
+
+    /// Reads a packaged component.
+    ///
+    /// # Errors
+    /// [`PackageError`].
+    pub fn from_component(component: &[u8]) -> Result<Package, PackageError> {
+        let found = sections(component, "the component")?.into_iter().find_map(|section| section.manifest);
+        let text = found.ok_or(PackageError::NoManifest)?;
+        let manifest = Manifest::parse(&text, "skill.toml (in the component)")?;
+        Ok(Package { manifest, manifest_text: text, component: component.to_vec(), digest: Digest::of(component) })
+    }
+
+    /// Packages a skill's folder: `skill.toml` and `component.wasm`.
+    ///
+    /// # Errors
+    /// [`PackageError`].
+    pub fn from_dir(directory: &Path) -> Result<Package, PackageError> {
+        let manifest = directory.join("skill.toml");
+        if !manifest.is_file() {
+            return Err(PackageError::NoSkill { directory: directory.into() });
+        }
+        let path = directory.join("component.wasm");
+        let size = std::fs::metadata(&path).map_err(|_| PackageError::Missing { directory: directory.into() })?.len();
+        if size > COMPONENT_BYTES_MAX {
+            return Err(PackageError::TooLarge { path });
+        }
+        let text = std::fs::read_to_string(&manifest).map_err(|error| PackageError::Unreadable { path: manifest.clone(), error })?;
+        let component = std::fs::read(&path).map_err(|error| PackageError::Unreadable { path: path.clone(), error })?;
+        Package::assemble(&text, &component, &manifest.display().to_string())
+    }
+}
+
+/// A top-level section: where it lies, and the manifest if it is that.
+struct Section {
+    range: std::ops::Range<usize>,
+    manifest: Option<String>,
+}
+
+fn sections(component: &[u8], file: &str) -> Result<Vec<Section>, PackageError> {
+    let refuse = |why: String| PackageError::Component { file: file.into(), why };
+    let mut found = Vec::new();
+    let mut depth = 0usize;
+    for payload in Parser::new(0).parse_all(component) {
+        match payload.map_err(|error| refuse(error.to_string()))? {
+            Payload::Version { encoding: Encoding::Module, .. } if depth == 0 => return Err(refuse("it is a core module".into())),
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+            Payload::End(_) => depth = depth.saturating_sub(1),
+            Payload::CustomSection(section) if depth == 0 && section.name() == MANIFEST_SECTION => {
+                let text = std::str::from_utf8(section.data()).map_err(|_| refuse("its manifest is not UTF-8".into()))?;
+                found.push(Section { range: section.range(), manifest: Some(text.to_owned()) });
+            }
+            _ => {}
+        }
+    }
+    Ok(found)
+}
+
+fn without_manifest(component: &[u8], file: &str) -> Result<Vec<u8>, PackageError> {
+    let mut rest = component.to_vec();
+    for section in sections(component, file)?.into_iter().rev() {
+        // The range is that of the content; before it stand the section's id, 0, and its length as LEB128.
+        let length_bytes = leb128_len(section.range.len());
+        let start = section.range.start.saturating_sub(length_bytes + 1);
+        rest.drain(start..section.range.end);
+    }
+    Ok(rest)
+}
+
+fn leb128_len(mut value: usize) -> usize {
+    let mut bytes = 1;
+    while value >= 0x80 {
+        value >>= 7;
+        bytes += 1;
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests may stop at the first surprise")]
+    use super::*;
+
+    const EMPTY: &[u8] = b"\0asm\x0d\0\x01\0";
+    const MANIFEST: &str = "[skill]\nname = \"x\"\nversion = \"0.1.0\"\nrole = \"job\"\ndescription = \"d\"\n[limits]\nmemory = \"1MiB\"\ntime = \"1s\"\n";
+
+    #[test]
+    fn assembling_is_repeatable_and_the_manifest_comes_back() {
+        let first = Package::assemble(MANIFEST, EMPTY, "x").unwrap();
+        let again = Package::assemble(MANIFEST, &first.component, "x").unwrap();
+        assert_eq!(first.digest, again.digest);
+        let long = format!("{MANIFEST}# {}\n", "x".repeat(500));
+        let changed = Package::assemble(&long, &first.component, "x").unwrap();
+        assert_ne!(changed.digest, first.digest);
+        assert_eq!(Package::from_component(&changed.component).unwrap().manifest_text, long);
+        assert_eq!(Package::assemble(MANIFEST, &changed.component, "x").unwrap().digest, first.digest);
+    }
+
+    #[test]
+    fn folders_without_their_parts_say_what_is_missing() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(matches!(Package::from_dir(dir.path()), Err(PackageError::NoSkill { .. })));
+        std::fs::write(dir.path().join("skill.toml"), MANIFEST).unwrap();
+        assert!(matches!(Package::from_dir(dir.path()), Err(PackageError::Missing { .. })));
+        std::fs::write(dir.path().join("component.wasm"), "no wasm").unwrap();
+        assert!(matches!(Package::from_dir(dir.path()), Err(PackageError::Component { .. })));
+        std::fs::write(dir.path().join("component.wasm"), EMPTY).unwrap();
+        assert!(Package::from_dir(dir.path()).is_ok());
+        assert!(matches!(Package::from_component(EMPTY), Err(PackageError::NoManifest)));
+    }
+}
