@@ -1,1 +1,13 @@
-//! Empty.
+//! `moat.toml`: what a project asks of moat, read from the protected branch. Pure: texts and file names in, structures out.
+
+mod detect;
+mod file;
+mod raw;
+mod template;
+
+pub use detect::{Detected, detect};
+pub use file::{Deploy, GateKind, GateSpec, Project};
+pub use template::template;
+
+/// The file's name, at the root of the repository.
+pub const FILE: &str = "moat.toml";

@@ -1,0 +1,504 @@
+//! The checked file: everything refers to something that exists, every quantity is in range.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use capability::config::parse;
+use capability::manifest::{is_plain_name, is_variable};
+use capability::{ConfigError, Globs, ProjectGrant, Source, quantity};
+use flow::id::{GateName, SkillName};
+use toml::Spanned;
+use url::{Host, Url};
+
+use crate::raw::{Raw, RawDeploy, RawGate, RawGateKind};
+
+/// What `moat.toml` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Project {
+    /// The protected branch.
+    pub branch: String,
+    /// Commands by name: program and arguments.
+    pub commands: BTreeMap<String, Vec<String>>,
+    /// Who turns a report into a work item.
+    pub triage: Option<SkillName>,
+    /// Who reports the base's tests.
+    pub test: Option<SkillName>,
+    /// Who makes the candidates.
+    pub implement: SkillName,
+    /// Who deploys.
+    pub deploy_skill: Option<SkillName>,
+    /// What every candidate must pass, as written.
+    pub gates: Vec<GateSpec>,
+    /// Calls of the implement skill.
+    pub attempts: u32,
+    /// Time in steps.
+    pub active_ms: u64,
+    /// Environment of commands.
+    pub env: BTreeMap<String, String>,
+    /// How to deploy.
+    pub deploy: Option<Deploy>,
+    /// What skills are given.
+    pub grants: Vec<ProjectGrant>,
+}
+
+/// One `[[gate]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GateSpec {
+    /// Its name.
+    pub name: GateName,
+    /// What it does.
+    pub kind: GateKind,
+    /// The weakness that it guards against.
+    pub assumes: Option<String>,
+}
+
+/// What a gate does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GateKind {
+    /// The command exits with 0 on the candidate.
+    Command {
+        /// A name of `[commands]`.
+        command: String,
+        /// Its limit.
+        timeout_ms: u64,
+    },
+    /// The same, with the base's tests laid over the candidate.
+    BaseTests {
+        /// A name of `[commands]`.
+        command: String,
+        /// Its limit.
+        timeout_ms: u64,
+        /// Globs of the tests.
+        paths: Vec<String>,
+    },
+    /// Nothing of this changes without a person.
+    Protect {
+        /// Globs; `moat.toml` is always among them.
+        paths: Vec<String>,
+    },
+}
+
+/// `[deploy]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deploy {
+    /// Program and arguments, run in the release.
+    pub start: Vec<String>,
+    /// Probed by GET: a loopback address.
+    pub health: Url,
+    /// What a healthy service answers.
+    pub expect_status: u16,
+    /// How long it may take.
+    pub patience_ms: u64,
+    /// Releases kept beside the current one.
+    pub keep: u32,
+}
+
+/// Used where a gate states no limit of its own.
+const TIMEOUT_MS: u64 = 15 * 60_000;
+
+impl Project {
+    /// Reads and checks the file.
+    ///
+    /// # Errors
+    /// [`ConfigError`] at the first thing that is wrong, with its line and mend.
+    pub fn parse(text: &str, file: &str) -> Result<Project, ConfigError> {
+        let source = Source { file, text };
+        let raw: Raw = parse(source)?;
+        let branch = raw.project.branch.get_ref().clone();
+        if !is_branch(&branch) {
+            return Err(source.error(
+                raw.project.branch.span(),
+                format!("{branch:?} is no branch's name"),
+                "name the protected branch, such as \"main\"",
+            ));
+        }
+        let commands = commands(raw.commands, source)?;
+        let skill = |name: Option<Spanned<String>>| {
+            name.map(|name| {
+                let refuse = |e: flow::id::InvalidId| {
+                    source.error(
+                        name.span(),
+                        e.to_string(),
+                        "name a skill of `moat skill list`",
+                    )
+                };
+                name.get_ref().parse::<SkillName>().map_err(refuse)
+            })
+            .transpose()
+        };
+        let deploy_span = raw.pipeline.deploy.as_ref().map(Spanned::span);
+        let (triage, test, deploy_skill) = (
+            skill(raw.pipeline.triage)?,
+            skill(raw.pipeline.test)?,
+            skill(raw.pipeline.deploy)?,
+        );
+        let implement = skill(Some(raw.pipeline.implement))?
+            .ok_or_else(|| source.whole("[pipeline] implement is missing", "name a skill"))?;
+        let gates = gates(raw.gate, &commands, source)?;
+        let deploy = raw
+            .deploy
+            .map(|deploy| checked_deploy(deploy, source))
+            .transpose()?;
+        if let (Some(span), None) = (deploy_span, &deploy) {
+            return Err(source.error(
+                span,
+                "a deploy skill needs to know what to start",
+                "add a [deploy] section, or take this line out",
+            ));
+        }
+        let budget_span = raw.budget.span();
+        let budget = raw.budget.into_inner();
+        let active_ms = quantity::millis(&budget.time).map_err(|e| {
+            source.error(budget_span.clone(), e.to_string(), "correct [budget] time")
+        })?;
+        if budget.attempts == 0 || budget.attempts > 100 || active_ms == 0 {
+            return Err(source.error(
+                budget_span,
+                "a budget has from 1 to 100 attempts and some time",
+                "correct [budget]",
+            ));
+        }
+        let env = environment(raw.env, source)?;
+        let grants = grants(raw.grant, &commands, &env, source)?;
+        Ok(Project {
+            branch,
+            commands,
+            triage,
+            test,
+            implement,
+            deploy_skill,
+            gates,
+            attempts: budget.attempts,
+            active_ms,
+            env,
+            deploy,
+            grants,
+        })
+    }
+
+    /// What the project gives to a skill.
+    pub fn grant_of(&self, skill: &SkillName) -> Option<&ProjectGrant> {
+        self.grants.iter().find(|grant| grant.skill == *skill)
+    }
+
+    /// JSON Schema of the file, for editors.
+    pub fn json_schema() -> serde_json::Value {
+        schemars::schema_for!(Raw).to_value()
+    }
+}
+
+/// A conservative form of `git check-ref-format`.
+fn is_branch(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 200
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'-' | b'_' | b'.'))
+        && name.split('/').all(|part| {
+            !part.is_empty()
+                && !part.starts_with(['.', '-'])
+                && !part.ends_with('.')
+                && !part.ends_with(".lock")
+        })
+        && !name.contains("..")
+        && !name.eq_ignore_ascii_case("head")
+}
+
+fn commands(
+    raw: BTreeMap<String, Spanned<Vec<String>>>,
+    source: Source<'_>,
+) -> Result<BTreeMap<String, Vec<String>>, ConfigError> {
+    let check = |(name, argv): (String, Spanned<Vec<String>>)| {
+        let span = argv.span();
+        let argv = argv.into_inner();
+        if !is_plain_name(&name) {
+            return Err(source.error(
+                span,
+                format!("{name:?} is no command's name"),
+                "use letters, digits and hyphens",
+            ));
+        }
+        if !argv.first().is_some_and(|program| is_plain_name(program)) {
+            return Err(source.error(
+                span,
+                format!("command `{name}` begins with a program's plain name"),
+                "write [\"cargo\", \"test\"]: no path, no shell",
+            ));
+        }
+        if argv.iter().any(|arg| arg.contains('\0')) {
+            return Err(source.error(span, format!("command `{name}` has a NUL"), "take it out"));
+        }
+        Ok((name, argv))
+    };
+    raw.into_iter().map(check).collect()
+}
+
+fn gates(
+    raw: Vec<Spanned<RawGate>>,
+    commands: &BTreeMap<String, Vec<String>>,
+    source: Source<'_>,
+) -> Result<Vec<GateSpec>, ConfigError> {
+    if raw.is_empty() {
+        return Err(source.whole(
+            "there is no [[gate]]: anything would be merged",
+            "add at least one gate that runs the tests",
+        ));
+    }
+    let mut names = BTreeSet::new();
+    let mut gates = Vec::new();
+    for gate in raw {
+        let span = gate.span();
+        let gate = gate_of(gate, commands, source)?;
+        if !names.insert(gate.name.clone()) {
+            return Err(source.error(
+                span,
+                format!("gate {} stands twice", gate.name),
+                "give each its own name",
+            ));
+        }
+        gates.push(gate);
+    }
+    Ok(gates)
+}
+
+fn gate_of(
+    raw: Spanned<RawGate>,
+    commands: &BTreeMap<String, Vec<String>>,
+    source: Source<'_>,
+) -> Result<GateSpec, ConfigError> {
+    let span = raw.span();
+    let raw = raw.into_inner();
+    let refuse = |message: String| source.error(span.clone(), message, "correct this [[gate]]");
+    let name: GateName = raw
+        .name
+        .parse()
+        .map_err(|e: flow::id::InvalidId| refuse(e.to_string()))?;
+    let command = || {
+        let command = raw
+            .command
+            .clone()
+            .ok_or_else(|| refuse(format!("gate {name} needs `command`")))?;
+        if !commands.contains_key(&command) {
+            return Err(refuse(format!(
+                "gate {name} names the command `{command}`, which [commands] does not have"
+            )));
+        }
+        Ok(command)
+    };
+    let paths = || {
+        let paths = raw
+            .paths
+            .clone()
+            .filter(|paths| !paths.is_empty())
+            .ok_or_else(|| refuse(format!("gate {name} needs `paths`")))?;
+        Globs::new(paths.clone()).map_err(|e| refuse(e.to_string()))?;
+        Ok(paths)
+    };
+    let timeout_ms = raw
+        .timeout
+        .as_deref()
+        .map_or(Ok(TIMEOUT_MS), quantity::millis)
+        .map_err(|e| refuse(e.to_string()))?;
+    let kind = match raw.kind {
+        RawGateKind::Command if raw.paths.is_none() => GateKind::Command {
+            command: command()?,
+            timeout_ms,
+        },
+        RawGateKind::Command => {
+            return Err(refuse(format!(
+                "gate {name} of kind command takes no `paths`"
+            )));
+        }
+        RawGateKind::BaseTests => GateKind::BaseTests {
+            command: command()?,
+            timeout_ms,
+            paths: paths()?,
+        },
+        RawGateKind::Protect if raw.command.is_some() || raw.timeout.is_some() => {
+            return Err(refuse(format!(
+                "gate {name} of kind protect takes `paths` only"
+            )));
+        }
+        RawGateKind::Protect => GateKind::Protect { paths: paths()? },
+    };
+    Ok(GateSpec {
+        name,
+        kind,
+        assumes: raw.assumes,
+    })
+}
+
+fn environment(
+    raw: BTreeMap<String, Spanned<String>>,
+    source: Source<'_>,
+) -> Result<BTreeMap<String, String>, ConfigError> {
+    let check = |(name, value): (String, Spanned<String>)| {
+        if is_variable(&name) || name == "RUST_BACKTRACE" {
+            return Ok((name, value.into_inner()));
+        }
+        Err(source.error(
+            value.span(),
+            format!("{name} cannot be set for commands"),
+            "use capitals, digits and `_`, and no variable that steers a loader or a tool",
+        ))
+    };
+    raw.into_iter().map(check).collect()
+}
+
+fn checked_deploy(raw: Spanned<RawDeploy>, source: Source<'_>) -> Result<Deploy, ConfigError> {
+    let span = raw.span();
+    let raw = raw.into_inner();
+    let refuse = |message: String| source.error(span.clone(), message, "correct [deploy]");
+    if !raw
+        .start
+        .first()
+        .is_some_and(|program| is_plain_name(program))
+    {
+        return Err(refuse("`start` begins with a program's plain name".into()));
+    }
+    let health = Url::parse(&raw.health).map_err(|e| refuse(format!("`health` is no URL: {e}")))?;
+    let loopback = match health.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        _ => false,
+    };
+    if !loopback
+        || health.scheme() != "http"
+        || !health.username().is_empty()
+        || health.password().is_some()
+    {
+        return Err(refuse(
+            "`health` is an http address of 127.0.0.1 or [::1]".into(),
+        ));
+    }
+    let patience_ms = quantity::millis(&raw.patience).map_err(|e| refuse(e.to_string()))?;
+    Ok(Deploy {
+        start: raw.start,
+        health,
+        expect_status: raw.expect_status.unwrap_or(200),
+        patience_ms,
+        keep: raw.keep,
+    })
+}
+
+fn grants(
+    raw: Vec<Spanned<capability::RawProjectGrant>>,
+    commands: &BTreeMap<String, Vec<String>>,
+    env: &BTreeMap<String, String>,
+    source: Source<'_>,
+) -> Result<Vec<ProjectGrant>, ConfigError> {
+    let mut found: Vec<ProjectGrant> = Vec::new();
+    for one in raw {
+        let span = one.span();
+        let grant = one.into_inner().check(source, span.clone())?;
+        if let Some(name) = grant
+            .commands
+            .iter()
+            .find(|name| !commands.contains_key(*name))
+        {
+            return Err(source.error(
+                span,
+                format!("the command `{name}` is granted, but [commands] does not have it"),
+                "add the command or take the grant out",
+            ));
+        }
+        if let Some(name) = grant.env.iter().find(|name| !env.contains_key(*name)) {
+            return Err(source.error(
+                span,
+                format!("the variable `{name}` is granted, but [env] does not have it"),
+                "add it or take the grant out",
+            ));
+        }
+        if found.iter().any(|other| other.skill == grant.skill) {
+            return Err(source.error(
+                span,
+                format!("skill {} has two [[grant]]s", grant.skill),
+                "make them one",
+            ));
+        }
+        found.push(grant);
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests may stop at the first surprise")]
+    use super::*;
+    use crate::{Detected, template};
+
+    fn text() -> String {
+        template(&Detected::of_rust(), "main", &[])
+    }
+
+    fn refused(from: &str, to: &str, message: &str) {
+        let base = text();
+        assert!(base.contains(from), "{from} is not in the template");
+        let error = Project::parse(&base.replacen(from, to, 1), "moat.toml").unwrap_err();
+        assert!(
+            error.to_string().contains(message) && error.line > 0 && !error.mend.is_empty(),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn every_kind_of_mistake_has_its_line_and_mend() {
+        refused("branch = \"main\"", "branch = \"../x\"", "no branch's name");
+        refused(
+            "branch = \"main\"",
+            "branch = \"main\"\ncolour = 1",
+            "unknown field",
+        );
+        refused("test = [\"cargo\", ", "test = [\"/bin/sh\", ", "plain name");
+        refused(
+            "implement = \"search-repair\"",
+            "implement = \"Search Repair\"",
+            "skill name",
+        );
+        refused(
+            "implement = \"search-repair\"",
+            "implement = \"search-repair\"\ndeploy = \"deploy\"",
+            "what to start",
+        );
+        refused(
+            "kind = \"command\"",
+            "kind = \"commando\"",
+            "unknown variant",
+        );
+        refused("command = \"test\"", "command = \"tset\"", "does not have");
+        refused(
+            "kind = \"protect\"",
+            "kind = \"protect\"\ntimeout = \"1m\"",
+            "`paths` only",
+        );
+        refused("name = \"base-tests\"", "name = \"tests\"", "twice");
+        refused("attempts = 3", "attempts = 0", "attempts");
+        refused("time = \"30m\"", "time = \"30\"", "no time");
+        refused(
+            "commands = [\"test\"]",
+            "commands = [\"build\"]",
+            "does not have it",
+        );
+        refused("skill = \"test\"", "skill = \"triage\"", "two [[grant]]s");
+    }
+
+    #[test]
+    fn deploy_probes_loopback_only() {
+        let with = |health: &str| {
+            let deploy = format!(
+                "[deploy]\nstart = [\"python3\"]\nhealth = \"{health}\"\npatience = \"5s\"\nkeep = 2\n"
+            );
+            Project::parse(&format!("{}\n{deploy}", text()), "moat.toml")
+        };
+        assert!(with("http://127.0.0.1:8080/health").is_ok());
+        for elsewhere in [
+            "http://example.com/",
+            "https://127.0.0.1/",
+            "http://169.254.169.254/",
+            "http://localhost/",
+            "http://a@127.0.0.1/",
+            "file:///etc/passwd",
+        ] {
+            assert!(with(elsewhere).is_err(), "{elsewhere}");
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! The file as it is written: every key with its meaning, unknown ones refused.
+
+use std::collections::BTreeMap;
+
+use capability::RawProjectGrant;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use toml::Spanned;
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Raw {
+    pub(crate) project: RawProject,
+    /// Commands that skills and gates may run, by name: program and arguments, no shell.
+    #[schemars(with = "BTreeMap<String, Vec<String>>")]
+    pub(crate) commands: BTreeMap<String, Spanned<Vec<String>>>,
+    pub(crate) pipeline: RawPipeline,
+    #[serde(default)]
+    #[schemars(with = "Vec<RawGate>")]
+    pub(crate) gate: Vec<Spanned<RawGate>>,
+    #[schemars(with = "RawBudget")]
+    pub(crate) budget: Spanned<RawBudget>,
+    /// Environment of commands: plain values, no secrets.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, String>")]
+    pub(crate) env: BTreeMap<String, Spanned<String>>,
+    #[schemars(with = "Option<RawDeploy>")]
+    pub(crate) deploy: Option<Spanned<RawDeploy>>,
+    #[serde(default)]
+    #[schemars(with = "Vec<RawProjectGrant>")]
+    pub(crate) grant: Vec<Spanned<RawProjectGrant>>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct RawProject {
+    /// The protected branch.
+    #[schemars(with = "String")]
+    pub(crate) branch: Spanned<String>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct RawPipeline {
+    /// Turns a report into a work item; without it the report is the item.
+    #[schemars(with = "Option<String>")]
+    pub(crate) triage: Option<Spanned<String>>,
+    /// Reports the project's tests before the first attempt.
+    #[schemars(with = "Option<String>")]
+    pub(crate) test: Option<Spanned<String>>,
+    /// Makes the candidates.
+    #[schemars(with = "String")]
+    pub(crate) implement: Spanned<String>,
+    /// Brings the merged tree into service; needs [deploy].
+    #[schemars(with = "Option<String>")]
+    pub(crate) deploy: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct RawGate {
+    /// Unique.
+    pub(crate) name: String,
+    /// command, base-tests or protect.
+    pub(crate) kind: RawGateKind,
+    /// Of command and base-tests: a name of [commands].
+    pub(crate) command: Option<String>,
+    /// Of base-tests: the tests that are laid over the candidate from the base. Of protect: what only people may change.
+    pub(crate) paths: Option<Vec<String>>,
+    /// Of command and base-tests: such as 10m.
+    pub(crate) timeout: Option<String>,
+    /// The weakness of agents that this gate guards against.
+    pub(crate) assumes: Option<String>,
+}
+
+#[derive(Deserialize, JsonSchema, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum RawGateKind {
+    Command,
+    BaseTests,
+    Protect,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct RawBudget {
+    /// Calls of the implement skill.
+    pub(crate) attempts: u32,
+    /// Time in steps, such as 30m; waiting for people does not count.
+    pub(crate) time: String,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct RawDeploy {
+    /// Started in the release's directory, confined, with the host's network.
+    pub(crate) start: Vec<String>,
+    /// Probed by GET; loopback only.
+    pub(crate) health: String,
+    /// What a healthy service answers; 200 when absent.
+    pub(crate) expect_status: Option<u16>,
+    /// How long the service may take to become healthy, such as 20s.
+    pub(crate) patience: String,
+    /// Releases kept beside the current one.
+    pub(crate) keep: u32,
+}
