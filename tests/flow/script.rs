@@ -124,6 +124,7 @@ impl Script {
     pub fn open(pipeline: Pipeline) -> Script {
         let opened = Opened {
             run: "r-1".parse().unwrap(),
+            repository: "repository".into(),
             report: Report {
                 origin: Origin::Text,
                 text: "it is broken".into(),

@@ -45,6 +45,12 @@ impl Grant {
         !self.files.is_empty()
     }
 
+    /// Whether something that it may see lies below this directory.
+    pub fn leads_to(&self, directory: &RelPath) -> bool {
+        self.files.keys().any(|one| directory.holds(one))
+            && !self.hidden.matches(directory.as_str())
+    }
+
     /// May it see this path?
     ///
     /// # Errors

@@ -1,1 +1,24 @@
-//! Empty.
+//! The one loop: journal an event, apply it, ask what is next, do it, journal what came of it.
+//!
+//! The only room that appends to the journal, and the one where all others meet. It renders nothing for people.
+
+mod clock;
+mod commands;
+mod context;
+mod drive;
+mod house;
+mod ledger;
+mod open;
+mod releases;
+mod services;
+mod step;
+mod view;
+
+pub use context::{DriveError, Watcher};
+pub use drive::{answer, cancel, drive, load, resume};
+pub use house::{House, HouseError};
+pub use open::{OpenError, Opened, open};
+pub use releases::Releases;
+pub use services::StepServices;
+pub use step::gate::{GateRun, run_gate};
+pub use view::{View, ViewError};

@@ -166,6 +166,8 @@ pub enum Event {
 pub struct Opened {
     /// The run.
     pub run: RunId,
+    /// The user's repository, by its absolute path.
+    pub repository: String,
     /// What arrived.
     pub report: Report,
     /// The tip of the protected branch.

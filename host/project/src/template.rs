@@ -87,6 +87,7 @@ read = ["."]
 
 [[grant]]
 skill = "test"
+read = ["."]
 commands = ["test"]
 
 [[grant]]

@@ -1,0 +1,131 @@
+//! What moat has on this machine: its state directory, journal, sandbox, tools, catalog and policy.
+
+use std::path::{Path, PathBuf};
+
+use capability::{ConfigError, Policy};
+use catalog::{Catalog, PackageError};
+use confine::{Launcher, Toolchains};
+use flow::id::{Digest, RunId};
+use journal::{Journal, JournalError};
+use sandbox::{LoadError, Sandbox, SandboxConfig};
+
+/// Opened once a process.
+#[derive(Debug)]
+pub struct House {
+    root: PathBuf,
+    /// The log of runs.
+    pub journal: Journal,
+    /// Calls skills.
+    pub sandbox: Sandbox,
+    /// Starts confined programs.
+    pub launcher: Launcher,
+    /// The machine's compilers and interpreters.
+    pub tools: Toolchains,
+    /// Skills at hand.
+    pub catalog: Catalog,
+    /// The ceiling for all of them.
+    pub policy: Policy,
+}
+
+/// Why the house cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum HouseError {
+    /// The state directory.
+    #[error(
+        "the state directory {path} cannot be used: {error}; set MOAT_HOME to a directory that you can write"
+    )]
+    State {
+        /// The directory.
+        path: PathBuf,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// The organisation's policy.
+    #[error(transparent)]
+    Policy(#[from] ConfigError),
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// A bundled skill.
+    #[error(transparent)]
+    Catalog(#[from] PackageError),
+    /// The cache of compiled skills.
+    #[error(transparent)]
+    Sandbox(#[from] LoadError),
+}
+
+impl House {
+    /// Opens the house at a state directory. `program` is this very program, which becomes launcher and worker.
+    ///
+    /// # Errors
+    /// [`HouseError`]. An unreadable policy stops everything: it never falls back to the built-in one.
+    pub fn open(root: &Path, program: &Path) -> Result<House, HouseError> {
+        let state = |error| HouseError::State {
+            path: root.to_owned(),
+            error,
+        };
+        private_dir(root).map_err(state)?;
+        let root = root.canonicalize().map_err(state)?;
+        let launcher = Launcher::new(program);
+        let config = SandboxConfig {
+            launcher: launcher.clone(),
+            worker_program: program.to_owned(),
+            cache_dir: root.join("compiled"),
+        };
+        let path = root.join("policy.toml");
+        let policy = match std::fs::read_to_string(&path) {
+            Ok(text) => Policy::parse(&text, &path.display().to_string())?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Policy::builtin()?,
+            Err(error) => return Err(HouseError::State { path, error }),
+        };
+        Ok(House {
+            journal: Journal::open(&root)?,
+            sandbox: Sandbox::new(config)?,
+            launcher,
+            tools: Toolchains::discover(&|name| std::env::var_os(name)),
+            catalog: Catalog::bundled()?,
+            policy,
+            root,
+        })
+    }
+
+    /// Where it is.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The mirror of a repository.
+    pub fn mirror_dir(&self, repository: &str) -> PathBuf {
+        self.root
+            .join("repositories")
+            .join(key(repository))
+            .join("mirror.git")
+    }
+
+    /// The releases of a repository.
+    pub fn releases_dir(&self, repository: &str) -> PathBuf {
+        self.root
+            .join("repositories")
+            .join(key(repository))
+            .join("releases")
+    }
+
+    /// Disposable things of a run.
+    pub fn run_dir(&self, run: &RunId) -> PathBuf {
+        self.root.join("runs").join(run.as_str())
+    }
+}
+
+/// A repository's directory name: its path is not one.
+fn key(repository: &str) -> String {
+    Digest::of(repository.as_bytes()).short().to_owned()
+}
+
+/// Makes a directory that only its owner can enter.
+pub(crate) fn private_dir(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+}

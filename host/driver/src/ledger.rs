@@ -1,0 +1,114 @@
+//! A run's events: appended first, applied then.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use flow::id::RunId;
+use flow::run::replay;
+use flow::{Event, Recorded, Run, apply};
+use journal::{Journal, RunLock, Stored};
+
+use crate::clock::now_ms;
+use crate::context::{DriveError, Watcher};
+
+/// The one writer of one run.
+pub(crate) struct Ledger {
+    journal: Journal,
+    state: Mutex<Run>,
+    watcher: Arc<dyn Watcher>,
+    _lock: RunLock,
+}
+
+impl Ledger {
+    /// Takes a run for writing.
+    pub(crate) fn open(
+        journal: &Journal,
+        run: &RunId,
+        watcher: Arc<dyn Watcher>,
+    ) -> Result<Ledger, DriveError> {
+        let lock = journal.lock(run)?;
+        let (state, _) = load(journal, run)?;
+        Ok(Ledger {
+            journal: journal.clone(),
+            state: Mutex::new(state),
+            watcher,
+            _lock: lock,
+        })
+    }
+
+    /// Records the first event of a new run.
+    pub(crate) fn begin(journal: &Journal, run: &RunId, event: &Event) -> Result<(), DriveError> {
+        let _lock = journal.lock(run)?;
+        let at_ms = now_ms();
+        apply(
+            None,
+            &Recorded {
+                number: 1,
+                at_ms,
+                event: event.clone(),
+            },
+        )?;
+        journal.append(run, 0, at_ms, &[body(event)])?;
+        Ok(())
+    }
+
+    fn state(&self) -> MutexGuard<'_, Run> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The state as of the last event.
+    pub(crate) fn run(&self) -> Run {
+        self.state().clone()
+    }
+
+    /// Makes events durable, all or none, and applies them. An event that the rules refuse is not written.
+    pub(crate) fn append(&self, events: Vec<Event>) -> Result<(), DriveError> {
+        let mut state = self.state();
+        let at_ms = now_ms().max(state.last_at_ms);
+        let mut next = state.clone();
+        let mut recorded = Vec::new();
+        for event in events {
+            let one = Recorded {
+                number: next.events + 1,
+                at_ms,
+                event,
+            };
+            next = apply(Some(next), &one)?;
+            recorded.push(one);
+        }
+        let bodies: Vec<Vec<u8>> = recorded.iter().map(|one| body(&one.event)).collect();
+        self.journal
+            .append(&next.opened.run, state.events, at_ms, &bodies)?;
+        *state = next;
+        drop(state);
+        recorded.iter().for_each(|one| self.watcher.event(one));
+        Ok(())
+    }
+}
+
+fn body(event: &Event) -> Vec<u8> {
+    // Events hold text, numbers and lists: they always have a JSON form.
+    serde_json::to_vec(event).unwrap_or_default()
+}
+
+/// Reads a run without taking it.
+pub(crate) fn load(journal: &Journal, run: &RunId) -> Result<(Run, Vec<Recorded>), DriveError> {
+    let read = |stored: Stored| {
+        let number = stored.number;
+        let event = serde_json::from_slice(&stored.body)
+            .map_err(|error| DriveError::Unknown { number, error })?;
+        Ok(Recorded {
+            number,
+            at_ms: stored.at_ms,
+            event,
+        })
+    };
+    let events = journal
+        .read(run, 0)?
+        .into_iter()
+        .map(read)
+        .collect::<Result<Vec<_>, DriveError>>()?;
+    let state = replay(&events)?.ok_or_else(|| DriveError::NoSuchRun {
+        run: run.to_string(),
+    })?;
+    Ok((state, events))
+}

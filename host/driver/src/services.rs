@@ -1,0 +1,142 @@
+//! What a skill's host calls lead to, in one step.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use confine::{ConfineError, Ending};
+use project::Project;
+use sandbox::Services;
+use sandbox::message::model::{Alias, ModelError, Request, Response};
+use sandbox::message::process::{self, Command, Invocation, Output, ProcessError, ProjectCommand};
+use sandbox::message::release::{Health, ReleaseError, Version};
+
+use crate::commands::OnView;
+use crate::context::Watcher;
+use crate::house::House;
+use crate::releases::Releases;
+
+/// The services of one step. The grant was asked before each call.
+pub struct StepServices {
+    /// The machine's.
+    pub house: Arc<House>,
+    /// The project's.
+    pub project: Arc<Project>,
+    /// The view's root, for steps that have one.
+    pub root: Option<PathBuf>,
+    /// The step's scratch directory.
+    pub scratch: PathBuf,
+    /// For the deploy step.
+    pub releases: Option<Releases>,
+    /// The most that a command may take.
+    pub wall: Duration,
+    /// Hears notes.
+    pub watcher: Arc<dyn Watcher>,
+}
+
+#[async_trait]
+impl Services for StepServices {
+    async fn run_command(&self, command: Command) -> Result<Output, ProcessError> {
+        let argv = match command.what {
+            Invocation::Project(project) => {
+                let mut argv = self
+                    .project
+                    .commands
+                    .get(&project.name)
+                    .cloned()
+                    .ok_or(ProcessError::NotFound)?;
+                argv.extend(project.extra_args);
+                argv
+            }
+            Invocation::Program(program) => std::iter::once(program.program)
+                .chain(program.args)
+                .collect(),
+        };
+        let root = self
+            .root
+            .as_ref()
+            .ok_or_else(|| ProcessError::Unavailable("this step has no files to run on".into()))?;
+        let asked = command.timeout_ms.map_or(self.wall, Duration::from_millis);
+        let on_view = OnView {
+            house: &self.house,
+            project: &self.project,
+            root,
+            scratch: &self.scratch,
+        };
+        match on_view
+            .run(
+                &argv,
+                &command.directory,
+                command.stdin,
+                asked.min(self.wall),
+            )
+            .await
+        {
+            Ok(finished) => Ok(Output {
+                ending: match finished.ending {
+                    Ending::Exited(code) => process::Ending::Exited(code),
+                    Ending::Signalled(signal) => process::Ending::Signalled(signal),
+                    Ending::Deadline => process::Ending::Deadline,
+                    Ending::DiskFull => return Err(ProcessError::OutOfBudget),
+                },
+                stdout: String::from_utf8_lossy(&finished.stdout).into_owned(),
+                stderr: String::from_utf8_lossy(&finished.stderr).into_owned(),
+                truncated: finished.truncated,
+                duration_ms: finished.duration.as_millis() as u64,
+            }),
+            Err(ConfineError::NotFound { .. }) => Err(ProcessError::NotFound),
+            Err(error) => {
+                tracing::error!(%error, "a command could not be confined");
+                Err(ProcessError::Unavailable(
+                    "the host could not run it; its log says why".into(),
+                ))
+            }
+        }
+    }
+
+    fn project_command(&self, name: &str) -> Option<ProjectCommand> {
+        self.project.commands.get(name).map(|argv| ProjectCommand {
+            name: name.to_owned(),
+            argv: argv.clone(),
+        })
+    }
+
+    async fn chat(&self, _request: Request) -> Result<Response, ModelError> {
+        Err(ModelError::NotConfigured)
+    }
+
+    fn alias(&self, _name: &str) -> Option<Alias> {
+        None
+    }
+
+    fn note(&self, text: String) {
+        self.watcher.note(&text);
+    }
+
+    async fn versions(&self) -> Result<Vec<Version>, ReleaseError> {
+        self.releases()?.versions()
+    }
+
+    async fn stage(&self) -> Result<String, ReleaseError> {
+        self.releases()?.stage()
+    }
+
+    async fn activate(&self, name: String) -> Result<(), ReleaseError> {
+        self.releases()?.activate(&self.house, &name).await
+    }
+
+    async fn deactivate(&self) -> Result<(), ReleaseError> {
+        self.releases()?.deactivate().await
+    }
+
+    async fn probe(&self) -> Result<Health, ReleaseError> {
+        self.releases()?.probe().await
+    }
+}
+
+impl StepServices {
+    fn releases(&self) -> Result<&Releases, ReleaseError> {
+        self.releases.as_ref().ok_or(ReleaseError::NotConfigured)
+    }
+}

@@ -1,0 +1,36 @@
+//! Baseline: the test skill reports the base.
+
+use flow::Event;
+use flow::id::Role;
+use flow::role::TestRequest;
+use flow::step::Step;
+
+use crate::context::Context;
+use crate::step::intake::skill_view;
+use crate::step::{Failed, setup, skill};
+
+pub(crate) async fn perform(context: &Context) -> Result<Vec<Event>, Failed> {
+    let run = context.ledger.run();
+    let test = run
+        .opened
+        .pipeline
+        .test
+        .as_ref()
+        .ok_or_else(|| setup("baseline", &"the pipeline has no test skill"))?;
+    let view = skill_view(context, test, &run.base.tree)?;
+    let request = TestRequest {
+        command: "test".into(),
+    };
+    let (report, mut events) = skill::call(
+        context,
+        &Step::Baseline,
+        test,
+        Role::Test,
+        &request,
+        &view,
+        None,
+    )
+    .await?;
+    events.push(Event::BaselineTaken { report });
+    Ok(events)
+}

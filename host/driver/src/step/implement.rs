@@ -1,0 +1,109 @@
+//! Implement: the skill changes its view; what it leaves is imported by our own walk, and that tree is the candidate.
+
+use flow::Event;
+use flow::event::Candidate;
+use flow::id::Role;
+use flow::role::{Assignment, Evidence};
+use flow::run::Run;
+use flow::step::Step;
+
+use crate::context::Context;
+use crate::step::intake::skill_view;
+use crate::step::{Failed, cut, setup, skill};
+
+/// What is told of the last attempt's change.
+const DIFF_BYTES_MAX: usize = 64 * 1024;
+
+pub(crate) async fn perform(context: &Context, attempt: u32) -> Result<Vec<Event>, Failed> {
+    let run = context.ledger.run();
+    let implement = &run.opened.pipeline.implement;
+    let view = skill_view(context, implement, &run.base.tree)?;
+    let assignment = assignment(context, &run, attempt)?;
+    let step = Step::Implement { attempt };
+    let (outcome, mut events) = skill::call(
+        context,
+        &step,
+        implement,
+        Role::Implement,
+        &assignment,
+        &view,
+        None,
+    )
+    .await?;
+    let (_, grant) = context
+        .skills
+        .get(&implement.name)
+        .ok_or_else(|| setup(implement.name.as_str(), &"the skill is not at hand"))?;
+    // The worker and every command of the step are dead by now: nothing writes here while it is read.
+    let import = view
+        .import(&context.mirror, &run.base.tree, grant)
+        .map_err(|error| {
+            crate::step::failed(flow::event::Cause::Skill, "worktree", error.to_string(), "")
+        })?;
+    context
+        .mirror
+        .keep(
+            &run.opened.run,
+            &format!("attempt-{attempt}"),
+            import.tree.clone(),
+        )
+        .map_err(|error| setup("mirror", &error))?;
+    let candidate = Candidate {
+        tree: import.tree,
+        base: run.base.clone(),
+        changed: import
+            .changed
+            .into_iter()
+            .map(|change| change.path)
+            .collect(),
+        refused: import
+            .refused
+            .into_iter()
+            .map(|refused| format!("{}: {}", refused.path, refused.reason))
+            .collect(),
+    };
+    events.push(Event::Attempted {
+        attempt,
+        outcome,
+        candidate,
+    });
+    Ok(events)
+}
+
+fn assignment(context: &Context, run: &Run, attempt: u32) -> Result<Assignment, Failed> {
+    let item = run
+        .item
+        .clone()
+        .ok_or_else(|| setup("implement", &"the run has no work item"))?;
+    let reds = run
+        .attempts
+        .iter()
+        .filter_map(|attempt| attempt.red.as_ref());
+    let evidence: Vec<Evidence> = reds.flat_map(|red| red.evidence.iter().cloned()).collect();
+    let last = run
+        .attempts
+        .iter()
+        .rev()
+        .find_map(|attempt| attempt.candidate.as_ref());
+    let last_diff = match last {
+        Some(last) if last.tree != last.base.tree => {
+            let limits = repo::DiffLimits {
+                patch_bytes_max: DIFF_BYTES_MAX,
+                ..repo::DiffLimits::default()
+            };
+            let diff = context
+                .mirror
+                .diff(&last.base.tree, &last.tree, &limits)
+                .map_err(|error| setup("mirror", &error))?;
+            Some(cut(&diff.patch, DIFF_BYTES_MAX))
+        }
+        _ => None,
+    };
+    Ok(Assignment {
+        item,
+        attempt,
+        baseline: run.baseline.clone(),
+        evidence,
+        last_diff,
+    })
+}

@@ -1,0 +1,97 @@
+//! What each step does, one file each, named as in `flow`.
+
+pub(crate) mod baseline;
+pub(crate) mod deploy;
+pub mod gate;
+pub(crate) mod implement;
+pub(crate) mod intake;
+pub(crate) mod merge;
+pub(crate) mod skill;
+
+use flow::Event;
+use flow::event::{Cause, Failure};
+use flow::id::Digest;
+use flow::role::Evidence;
+use flow::step::Step;
+
+use crate::context::Context;
+
+/// A step's end without a result. Boxed: it is rare and large.
+pub(crate) type Failed = Box<Failure>;
+
+/// Does a step and gives the events that came of it.
+pub(crate) async fn perform(context: &Context, step: &Step) -> Result<Vec<Event>, Failed> {
+    match step {
+        Step::Intake => intake::perform(context).await,
+        Step::Baseline => baseline::perform(context).await,
+        Step::Implement { attempt } => implement::perform(context, *attempt).await,
+        Step::Gate { gate, subject } => gate::perform(context, gate, subject).await,
+        Step::PrepareMerge => merge::prepare(context),
+        Step::MoveBranch { from, to } => merge::move_branch(context, from, to),
+        Step::Deploy { commit } => deploy::perform(context, commit).await,
+    }
+}
+
+/// Makes a failure; its signature leaves out what differs from time to time.
+pub(crate) fn failed(
+    cause: Cause,
+    source: &str,
+    title: impl Into<String>,
+    text: impl Into<String>,
+) -> Failed {
+    let evidence = Evidence {
+        source: source.into(),
+        title: title.into(),
+        text: text.into(),
+    };
+    let signature = signature(&[&evidence.title, &evidence.text]);
+    Box::new(Failure {
+        cause,
+        evidence,
+        signature,
+    })
+}
+
+/// A failure of the machine or of the configuration: a person must act.
+pub(crate) fn setup(source: &str, error: &dyn std::fmt::Display) -> Failed {
+    failed(Cause::Setup, source, error.to_string(), "")
+}
+
+/// Digests texts without the numbers in them: times, addresses, line numbers and counts differ between equal failures.
+pub(crate) fn signature(texts: &[&str]) -> Digest {
+    let mut plain = String::new();
+    for text in texts {
+        let mut in_number = false;
+        for c in text.chars() {
+            let number = c.is_ascii_digit();
+            if !number {
+                plain.push(c);
+            } else if !in_number {
+                plain.push('#');
+            }
+            in_number = number;
+        }
+        plain.push('\n');
+    }
+    Digest::of(plain.as_bytes())
+}
+
+/// Keeps the beginning and the end of a text, at most `max` bytes.
+pub(crate) fn cut(text: &str, max: usize) -> String {
+    if text.len() <= max {
+        return text.to_owned();
+    }
+    let floor = |mut at: usize| {
+        while !text.is_char_boundary(at) {
+            at -= 1;
+        }
+        at
+    };
+    let (head, tail) = (floor(max / 2), floor(text.len() - max / 2));
+    format!(
+        "{}\n[… {} bytes left out …]\n{}",
+        &text[..head],
+        tail - head,
+        &text[tail..]
+    )
+}

@@ -1,0 +1,153 @@
+//! One skill call of a run: load, call, and the failures of both as the run sees them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use flow::Event;
+use flow::event::Cause;
+use flow::id::Role;
+use flow::pipeline::Skill;
+use flow::role::SkillError;
+use flow::step::Step;
+use sandbox::{Call, CallError, LoadError};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::context::Context;
+use crate::releases::Releases;
+use crate::services::StepServices;
+use crate::step::{Failed, failed, setup};
+use crate::view::View;
+
+/// Calls a skill in a view and gives its answer with the events of what was refused to it.
+pub(crate) async fn call<I: Serialize, O: DeserializeOwned>(
+    context: &Context,
+    step: &Step,
+    skill: &Skill,
+    role: Role,
+    input: &I,
+    view: &View,
+    releases: Option<Releases>,
+) -> Result<(O, Vec<Event>), Failed> {
+    let source = skill.name.as_str();
+    let (package, grant) = context
+        .skills
+        .get(&skill.name)
+        .ok_or_else(|| setup(source, &"the skill is not at hand"))?;
+    let loaded = context
+        .house
+        .sandbox
+        .load(&package.component, grant)
+        .await
+        .map_err(|error| not_loaded(source, &error))?;
+    let wall = Duration::from_millis(
+        grant
+            .limits()
+            .wall_ms
+            .min(context.ledger.run().remaining_ms().max(1)),
+    );
+    let services = StepServices {
+        house: context.house.clone(),
+        project: context.project.clone(),
+        root: Some(view.root()),
+        scratch: view.scratch(),
+        releases,
+        wall,
+        watcher: context.watcher.clone(),
+    };
+    let env = grant
+        .env()
+        .filter_map(|name| Some((name.to_owned(), context.project.env.get(name)?.clone())))
+        .collect();
+    let input = serde_json::to_value(input).map_err(|error| setup(source, &error))?;
+    let call = Call {
+        role,
+        input,
+        view: Some(sandbox::View {
+            root: view.root(),
+            writable: writable(view, grant),
+        }),
+        grant: grant.clone(),
+        env,
+    };
+    let answer = tokio::time::timeout(
+        wall,
+        context
+            .house
+            .sandbox
+            .call(&loaded, call, Arc::new(services)),
+    )
+    .await;
+    let answer = answer
+        .unwrap_or(Err(CallError::OutOfTime {
+            wall_ms: wall.as_millis() as u64,
+        }))
+        .map_err(|error| not_answered(source, &error))?;
+    let denied = answer.denials.iter().map(|(denial, times)| Event::Denied {
+        step: step.clone(),
+        skill: skill.name.clone(),
+        what: format!("{}: {}", denial.capability, denial.what),
+        line: denial.line.clone(),
+        times: *times,
+    });
+    let denied: Vec<Event> = denied.collect();
+    let mut output = answer.output;
+    if let Some(value) = output.get_mut("ok").map(serde_json::Value::take) {
+        let output = serde_json::from_value(value);
+        return output.map(|output| (output, denied)).map_err(|error| {
+            failed(
+                Cause::Skill,
+                source,
+                format!("its answer does not fit its role: {error}"),
+                "",
+            )
+        });
+    }
+    let error: Result<SkillError, _> = serde_json::from_value(output["err"].take());
+    Err(match error {
+        Ok(error) => {
+            let cause = match &error {
+                SkillError::Retryable(_) => Cause::Passing,
+                SkillError::OutOfBudget(_) => Cause::Budget,
+                SkillError::Denied(_) | SkillError::InvalidInput(_) | SkillError::Failed(_) => {
+                    Cause::Skill
+                }
+            };
+            let lines: Vec<&str> = answer
+                .denials
+                .iter()
+                .map(|(denial, _)| denial.line.as_str())
+                .collect();
+            failed(cause, source, error.to_string(), lines.join("\n"))
+        }
+        Err(error) => failed(
+            Cause::Skill,
+            source,
+            format!("its error does not fit its role: {error}"),
+            "",
+        ),
+    })
+}
+
+/// Writable paths that are there: what is not cannot be mounted, and is made by writing to the directory above it.
+fn writable(view: &View, grant: &capability::Grant) -> Vec<capability::RelPath> {
+    grant
+        .writable()
+        .into_iter()
+        .filter(|path| path.is_root() || view.root().join(path.as_str()).exists())
+        .collect()
+}
+
+fn not_loaded(source: &str, error: &LoadError) -> Failed {
+    let title = format!("the skill cannot be loaded: {error}");
+    failed(Cause::Setup, source, title, "")
+}
+
+fn not_answered(source: &str, error: &CallError) -> Failed {
+    let cause = match error {
+        CallError::WorkerDied { .. } => Cause::Passing,
+        CallError::Confine(_) => Cause::Setup,
+        _ => Cause::Skill,
+    };
+    failed(cause, source, error.to_string(), "")
+}
