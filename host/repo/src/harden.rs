@@ -92,6 +92,28 @@ mod tests {
         std::fs::create_dir(&inner).unwrap();
         assert!(open(&inner, Part::Store).is_err());
         assert!(open(dir.path(), Part::Store).is_err());
-        assert!(open(&dir.path().join(".git"), Part::Store).is_ok());
+        for part in [Part::Store, Part::Checkout] {
+            assert!(open(&dir.path().join(".git/refs"), part).is_err());
+            assert!(open(dir.path(), part).is_err());
+            assert!(open(&dir.path().join(".git"), part).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_store_has_no_files_whatever_its_configuration_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let repo = Repository::init(dir.path().join("repo")).unwrap();
+        let elsewhere = dir.path().to_str().unwrap();
+        repo.config()
+            .unwrap()
+            .set_str("core.worktree", elsewhere)
+            .unwrap();
+        assert!(open(repo.path(), Part::Store).unwrap().workdir().is_none());
+        assert!(
+            open(repo.path(), Part::Checkout)
+                .unwrap()
+                .workdir()
+                .is_some()
+        );
     }
 }

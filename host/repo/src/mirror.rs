@@ -108,8 +108,10 @@ impl Mirror {
         }
         let _lock = self.lock()?;
         let complete = self.complete(&mirror)?;
-        if complete.contains(&tip) {
-            return Ok(());
+        for known in &complete {
+            if mirror.find_commit(tip).is_ok() && objects::is_ancestor(&mirror, tip, *known)? {
+                return Ok(());
+            }
         }
         let from = harden::open(source.common_dir(), Part::Store).doing("open the repository")?;
         if complete.is_empty() {
@@ -121,7 +123,17 @@ impl Mirror {
         mirror
             .reference(&name, tip, true, "")
             .doing("note what was fetched")?;
-        objects::flush_file(&self.git_dir.join(name))
+        objects::flush_file(&self.git_dir.join(name))?;
+        // What the new tip contains need not be remembered on its own.
+        for old in complete {
+            if objects::is_ancestor(&mirror, old, tip)? {
+                let mut reference = mirror
+                    .find_reference(&format!("{COMPLETE}/{old}"))
+                    .doing("note what was fetched")?;
+                reference.delete().doing("note what was fetched")?;
+            }
+        }
+        Ok(())
     }
 
     /// The tree of a commit.

@@ -209,11 +209,6 @@ impl Found {
 
     fn try_update(&self, from: Oid, to: Oid) -> Result<CheckoutOutcome, StoreError> {
         let left = |reason, paths| Ok(CheckoutOutcome::Left { reason, paths });
-        // The directory itself is the lock: nothing is left behind, and the system frees it when the holder dies.
-        let lock =
-            fs::File::open(&self.git_dir).map_err(|e| StoreError::io("open", &self.git_dir, e))?;
-        lock.lock()
-            .map_err(|e| StoreError::io("lock", &self.git_dir, e))?;
         let repo = match self.open()? {
             Ok(repo) => repo,
             Err(reason) => return left(reason, Vec::new()),

@@ -6,6 +6,7 @@
 //! A process killed at any arrow leaves a repository that git finds good; calling again with the same commits
 //! finishes what is left. Before the CAS nothing that the user sees has changed.
 
+use std::fs::File;
 use std::path::PathBuf;
 
 use flow::id::CommitId;
@@ -98,6 +99,7 @@ impl Source {
         expected: &CommitId,
         new: &CommitId,
     ) -> Result<Published, PublishError> {
+        let _lock = self.lock()?;
         let actual = self.branch_tip(branch)?;
         let store = mirror.repository()?;
         let (from, to) = (
@@ -127,6 +129,18 @@ impl Source {
             .map(|c| c.update(from, to))
             .collect();
         Ok(Published { moved, checkouts })
+    }
+
+    /// Keeps publications of several processes apart, so that none takes another's half-updated checkout for work of
+    /// its owner. The directory itself is the lock: nothing is left behind, and the system frees it when the holder
+    /// dies. It does not keep git out; the compare-and-swap does.
+    fn lock(&self) -> Result<File, StoreError> {
+        let directory = File::open(&self.common_dir)
+            .map_err(|e| StoreError::io("open", &self.common_dir, e))?;
+        directory
+            .lock()
+            .map_err(|e| StoreError::io("lock", &self.common_dir, e))?;
+        Ok(directory)
     }
 
     fn check_checkouts(

@@ -88,6 +88,10 @@ fn a_long_patch_is_cut_but_the_list_is_whole() {
     };
     let diff = fixture.mirror.diff(&base, &tree, &limits).unwrap();
     assert!(diff.truncated && diff.patch.len() <= 1_000);
+    assert!(
+        diff.patch.contains("+2\n") && !diff.patch.contains("+3\n"),
+        "no holes"
+    );
     assert_eq!(diff.files.len(), 3);
     assert_eq!(diff.files[1].additions, 1_000);
     let limits = DiffLimits {

@@ -41,6 +41,20 @@ fn a_fetch_brings_the_branch_and_nothing_else() {
 
     let next = fixture.commit(&[("a", "3"), ("d/c/e", "4")]);
     assert_eq!(fixture.fetch().0, next);
+    let names: Vec<_> = mirror
+        .references()
+        .unwrap()
+        .map(|r| r.unwrap().name().unwrap().to_owned())
+        .collect();
+    assert_eq!(
+        names,
+        [format!("refs/moat/complete/{next}")],
+        "what a tip contains is not noted twice"
+    );
+    fixture
+        .mirror
+        .fetch_commit(&fixture.source(), &tip)
+        .unwrap();
     assert!(fixture.mirror.is_ancestor(&tip, &next).unwrap());
     assert!(!fixture.mirror.is_ancestor(&next, &tip).unwrap());
     assert_eq!(fixture.mirror.parents_of(&next).unwrap(), [tip]);
@@ -215,5 +229,63 @@ fn reads_are_bounded_and_only_of_files() {
     assert_eq!(
         list,
         [("b".into(), 1), ("dir/a".into(), 5), ("link".into(), 5)]
+    );
+}
+
+#[test]
+fn a_fetch_that_breaks_off_leaves_no_commit_without_its_files() {
+    let fixture = fixture(&[("a", "1")]);
+    let old = fixture.git().blob(b"1").unwrap().to_string();
+    let tip = fixture.commit(&[("a", "2")]);
+    let (fan, rest) = old.split_at(2);
+    let lost = fixture.user().join(".git/objects").join(fan).join(rest);
+    let bytes = fs::read(&lost).unwrap();
+    fs::remove_file(&lost).unwrap();
+    let error = fixture
+        .mirror
+        .fetch_commit(&fixture.source(), &tip)
+        .unwrap_err();
+    assert!(
+        matches!(&error, StoreError::Missing { kind: "file", id } if *id == old),
+        "{error}"
+    );
+    assert!(!fixture.mirror.has_commit(&tip).unwrap());
+    fs::write(&lost, bytes).unwrap();
+    assert_eq!(fixture.fetch().0, tip);
+    fsck(&fixture);
+}
+
+#[test]
+fn the_same_commit_is_made_of_the_same_parts() {
+    let fixture = fixture(&[("a", "1")]);
+    let (tip, tree) = fixture.fetch();
+    let commit = |time, message: &str| {
+        let who = repo::Identity::new("moat", "moat@localhost").unwrap();
+        let message = repo::Message::new(message, "why").with_trailer("Moat-Run", "r-1");
+        fixture
+            .mirror
+            .commit(&tree, std::slice::from_ref(&tip), &who, &message, time)
+            .unwrap()
+    };
+    let id = commit(1_700_000_000, "one");
+    assert_eq!(id, commit(1_700_000_000, "one"));
+    assert_ne!(id, commit(1_700_000_001, "one"));
+    let text = fixture.run_git(
+        fixture.mirror.git_dir(),
+        &["log", "-1", "--format=%an <%ae> %at %ct%n%B", id.as_str()],
+    );
+    assert_eq!(
+        text.trim(),
+        "moat <moat@localhost> 1700000000 1700000000\none\n\nwhy\n\nMoat-Run: r-1"
+    );
+    let missing: flow::id::TreeId = "1".repeat(40).parse().unwrap();
+    let who = repo::Identity::new("moat", "moat@localhost").unwrap();
+    let error = fixture
+        .mirror
+        .commit(&missing, &[], &who, &repo::Message::new("x", ""), 0)
+        .unwrap_err();
+    assert!(
+        matches!(error, StoreError::Missing { kind: "tree", .. }),
+        "{error}"
     );
 }

@@ -419,7 +419,11 @@ fn a_mirror_that_was_changed_is_refused() {
 /// A process that still writes while the import reads: the tree is one set of reads, and later writes do not matter.
 #[test]
 fn a_racing_writer_cannot_change_what_was_committed() {
-    let fixture = fixture(&[("victim", "base"), ("dir/x", "1")]);
+    // The many files give the racer time between the listing and the opening of the directory.
+    let many: Vec<_> = (0..300).map(|n| format!("a{n}")).collect();
+    let mut files: Vec<_> = many.iter().map(|n| (n.as_str(), "1")).collect();
+    files.extend([("victim", "base"), ("zdir/x", "1"), ("zfile", "1")]);
+    let fixture = fixture(&files);
     let (_, base) = fixture.fetch();
     let (path, _) = fixture.worktree(&base);
     let outside = fixture.dir.path().join("outside");
@@ -433,29 +437,35 @@ fn a_racing_writer_cannot_change_what_was_committed() {
                 round += 1;
                 let _ = fs::write(path.join("victim"), "v".repeat(round as usize % 5_000));
                 // Swap a directory for a link to the outside and back.
-                let _ = fs::rename(path.join("dir"), path.join("dir2"));
-                let _ = symlink(&outside, path.join("dir"));
-                let _ = fs::remove_file(path.join("dir"));
-                let _ = fs::rename(path.join("dir2"), path.join("dir"));
+                let _ = fs::rename(path.join("zdir"), path.join("zdir2"));
+                let _ = symlink(&outside, path.join("zdir"));
+                let _ = fs::remove_file(path.join("zdir"));
+                let _ = fs::rename(path.join("zdir2"), path.join("zdir"));
+                // The same with a file.
+                let _ = fs::rename(path.join("zfile"), path.join("zfile2"));
+                let _ = symlink(outside.join("x"), path.join("zfile"));
+                let _ = fs::remove_file(path.join("zfile"));
+                let _ = fs::rename(path.join("zfile2"), path.join("zfile"));
             }
         })
     };
+    let read = |tree: &_| fixture.mirror.read(tree, "victim", usize::MAX).unwrap();
     let mut trees = Vec::new();
     for _ in 0..200 {
         if let Ok(report) = fixture
             .mirror
             .import(&path, &base, &repo::ImportRules::default())
         {
-            trees.push((report.tree.clone(), fixture.files(&report.tree)));
+            trees.push((report.tree.clone(), read(&report.tree)));
         }
     }
     stop.store(true, Ordering::Relaxed);
     racer.join().unwrap();
     assert!(trees.len() > 100, "most imports succeed: {}", trees.len());
-    for (tree, files) in trees {
+    for (tree, content) in trees {
         assert_eq!(
-            fixture.files(&tree),
-            files,
+            read(&tree),
+            content,
             "the tree does not follow the directory"
         );
     }

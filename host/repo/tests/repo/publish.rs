@@ -190,6 +190,32 @@ fn a_checkout_with_work_in_it_stops_the_publication() {
 }
 
 #[test]
+fn a_directory_with_work_in_it_does_not_become_a_file() {
+    let fixture = fixture(&[("dir/a", "1"), ("k", "")]);
+    let (from, _) = fixture.fetch();
+    let to = fixture.change(&from, &[("dir/a", None), ("dir", Some("a file now"))]);
+    write(&fixture.user().join("dir/deep/mine"), "mine");
+    let before = snapshot(&fixture.user());
+    let publish = || {
+        fixture
+            .source()
+            .publish(&fixture.mirror, "main", &from, &to)
+    };
+    assert_eq!(
+        reason(publish()),
+        (LeftReason::InTheWay, vec!["dir".to_owned()])
+    );
+    assert_eq!(snapshot(&fixture.user()), before);
+    // An empty directory is nobody's work.
+    fs::remove_file(fixture.user().join("dir/deep/mine")).unwrap();
+    publish().unwrap();
+    assert_eq!(
+        fs::read_to_string(fixture.user().join("dir")).unwrap(),
+        "a file now"
+    );
+}
+
+#[test]
 fn a_branch_that_is_not_checked_out_just_moves() {
     let fixture = fixture(&[("a", "1")]);
     let (from, _) = fixture.fetch();
@@ -398,16 +424,117 @@ fn of_racing_publishers_exactly_one_wins() {
         assert_eq!(winners.len(), 1, "{results:?}");
         assert_eq!(tip(&fixture, "main"), *winners[0]);
         for result in &results {
-            // A loser sees the moved branch, or the winner at work in the checkout.
-            let lost = matches!(
-                result,
-                Ok(_) | Err(PublishError::Moved { .. } | PublishError::CheckoutDirty { .. })
+            assert!(
+                matches!(result, Ok(_) | Err(PublishError::Moved { .. })),
+                "{result:?}"
             );
-            assert!(lost, "{result:?}");
         }
         if checked_out {
             assert_eq!(fixture.git_status(), "");
         }
+    }
+}
+
+/// git knows nothing of our lock: only the compare-and-swap stands between its user's commits and ours.
+#[test]
+fn nobodys_commits_are_lost_between_us_and_git() {
+    let fixture = fixture(&[("a", "1")]);
+    let (first, _) = fixture.fetch();
+    fixture.run_git(&fixture.user(), &["checkout", "-q", "--detach"]);
+    let (theirs, ours) = std::thread::scope(|scope| {
+        let user = scope.spawn(|| {
+            let repo = fixture.git();
+            let who = git2::Signature::now("User", "user@example.com").unwrap();
+            let mut made = Vec::new();
+            for _ in 0..600 {
+                let Ok(tip) = repo.refname_to_id("refs/heads/main") else {
+                    continue;
+                };
+                let parent = repo.find_commit(tip).unwrap();
+                let text = format!("user {}", made.len());
+                let id = repo
+                    .commit(None, &who, &who, &text, &parent.tree().unwrap(), &[&parent])
+                    .unwrap();
+                if repo
+                    .reference_matching("refs/heads/main", id, true, tip, "")
+                    .is_ok()
+                {
+                    made.push(crate::fixture::commit_id(id));
+                }
+                std::thread::sleep(std::time::Duration::from_micros(300));
+            }
+            made
+        });
+        let (source, mut made) = (fixture.source(), Vec::new());
+        for _ in 0..100 {
+            let Ok(tip) = fixture.mirror.fetch(&source, "main") else {
+                continue;
+            };
+            let tree = fixture.mirror.tree_of(&tip).unwrap();
+            let next = fixture.commit_in_mirror(&tree, &[&tip]);
+            match source.publish(&fixture.mirror, "main", &tip, &next) {
+                Ok(_) => made.push(next),
+                Err(PublishError::Moved { .. } | PublishError::Locked { .. }) => {}
+                Err(other) => panic!("{other:?}"),
+            }
+        }
+        (user.join().unwrap(), made)
+    });
+    assert!(
+        theirs.len() > 5 && ours.len() > 5,
+        "{} {}",
+        theirs.len(),
+        ours.len()
+    );
+    let last = tip(&fixture, "main");
+    for commit in [first].iter().chain(&theirs).chain(&ours) {
+        assert!(
+            fixture.source().is_ancestor(commit, &last).unwrap(),
+            "{commit} was lost"
+        );
+    }
+}
+
+/// Two resumed processes finish the same publication at once.
+#[test]
+fn finishing_twice_at_once_is_finishing_once() {
+    let files: Vec<_> = (0..60).map(|n| format!("f{n}")).collect();
+    let files: Vec<_> = files.iter().map(|n| (n.as_str(), "1")).collect();
+    for _ in 0..5 {
+        let fixture = fixture(&files);
+        let (from, _) = fixture.fetch();
+        let edits: Vec<_> = files.iter().map(|(n, _)| (*n, Some("2"))).collect();
+        let to = fixture.change(&from, &edits);
+        let head = fixture.user().join(".git/HEAD");
+        fs::write(&head, format!("{from}\n")).unwrap();
+        fixture
+            .source()
+            .publish(&fixture.mirror, "main", &from, &to)
+            .unwrap();
+        fs::write(&head, "ref: refs/heads/main\n").unwrap();
+        let outcomes: Vec<_> = std::thread::scope(|scope| {
+            let run = || {
+                fixture
+                    .source()
+                    .publish(&fixture.mirror, "main", &from, &to)
+                    .unwrap()
+            };
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(run)).collect();
+            threads
+                .into_iter()
+                .map(|t| t.join().unwrap().checkouts.remove(0).outcome)
+                .collect()
+        });
+        let updated = outcomes
+            .iter()
+            .filter(|o| matches!(o, CheckoutOutcome::Updated { files: 60 }))
+            .count();
+        let current = outcomes
+            .iter()
+            .filter(|o| **o == CheckoutOutcome::Current)
+            .count();
+        assert_eq!((updated, current), (1, 3), "{outcomes:?}");
+        assert_eq!(fixture.git_status(), "");
     }
 }
 
