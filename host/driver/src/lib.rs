@@ -17,7 +17,7 @@ mod view;
 pub use context::{DriveError, Watcher};
 pub use drive::{answer, cancel, drive, load, resume};
 pub use house::{House, HouseError};
-pub use open::{OpenError, Opened, open};
+pub use open::{OpenError, Opened, open, pinned_gates};
 pub use releases::Releases;
 pub use services::StepServices;
 pub use step::gate::{GateRun, run_gate};

@@ -192,11 +192,7 @@ impl Pinning<'_> {
             test,
             implement,
             deploy,
-            gates: project
-                .gates
-                .iter()
-                .map(|gate| pinned_gate(gate, project))
-                .collect(),
+            gates: pinned_gates(project),
             // No model can be configured yet, so none can be paid.
             budget: Budget {
                 attempts: project.attempts,
@@ -243,8 +239,17 @@ impl Pinning<'_> {
     }
 }
 
+/// The gates of a project, pinned as a run pins them.
+pub fn pinned_gates(project: &Project) -> Vec<Gate> {
+    project
+        .gates
+        .iter()
+        .map(|gate| pinned_gate(gate, project))
+        .collect()
+}
+
 /// The gate with everything that decides its verdict: commands by their arguments, not by their names alone.
-pub(crate) fn pinned_gate(spec: &GateSpec, project: &Project) -> Gate {
+fn pinned_gate(spec: &GateSpec, project: &Project) -> Gate {
     let argv = |command: &String| project.commands.get(command).cloned().unwrap_or_default();
     let check = match &spec.kind {
         GateKind::Command {

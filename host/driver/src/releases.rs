@@ -114,10 +114,10 @@ impl Releases {
         }
         self.stop().await?;
         let draft = self.directory.join("current.new");
-        if let Err(error) = fs::remove_file(&draft) {
-            if error.kind() != ErrorKind::NotFound {
-                return Err(failed("switching")(error));
-            }
+        if let Err(error) = fs::remove_file(&draft)
+            && error.kind() != ErrorKind::NotFound
+        {
+            return Err(failed("switching")(error));
         }
         std::os::unix::fs::symlink(name, &draft).map_err(failed("switching"))?;
         fs::rename(&draft, self.directory.join("current")).map_err(failed("switching"))?;
@@ -144,8 +144,8 @@ impl Releases {
             return Ok(Health::Exited);
         }
         Ok(match egress::probe(&self.deploy.health, PROBE).await {
-            Ok(status) if status == self.deploy.expect_status => Health::Healthy,
-            Ok(status) => Health::Unhealthy(format!("it answers {status}")),
+            Ok(answer) if answer.status == self.deploy.expect_status => Health::Healthy,
+            Ok(answer) => Health::Unhealthy(format!("it answers {}", answer.status)),
             Err(egress::EgressError::NotHttp) => Health::Unhealthy("it does not speak HTTP".into()),
             Err(_) => Health::Unreachable,
         })

@@ -7,8 +7,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use url::{Host, Url};
 
-/// A status line and no more is read.
-const ANSWER_BYTES_MAX: u64 = 4096;
+/// More of an answer is not read.
+const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 
 /// Why there is no status.
 #[derive(Debug, thiserror::Error)]
@@ -24,11 +24,20 @@ pub enum EgressError {
     NotHttp,
 }
 
-/// Asks a service on loopback by `GET` and gives the status of its answer.
+/// What a service answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// The beginning of the body; untrusted.
+    pub body: Vec<u8>,
+}
+
+/// Asks a service on loopback by `GET`.
 ///
 /// # Errors
 /// [`EgressError`]; within `limit` in every case.
-pub async fn probe(url: &Url, limit: Duration) -> Result<u16, EgressError> {
+pub async fn probe(url: &Url, limit: Duration) -> Result<Answer, EgressError> {
     let address = loopback(url).ok_or(EgressError::NotLoopback)?;
     tokio::time::timeout(limit, get(address, url))
         .await
@@ -45,7 +54,7 @@ fn loopback(url: &Url) -> Option<SocketAddr> {
         .then_some(SocketAddr::new(ip, url.port_or_known_default()?))
 }
 
-async fn get(address: SocketAddr, url: &Url) -> Result<u16, EgressError> {
+async fn get(address: SocketAddr, url: &Url) -> Result<Answer, EgressError> {
     let unreachable = |_| EgressError::Unreachable;
     let mut stream = TcpStream::connect(address).await.map_err(unreachable)?;
     // A parsed URL holds no white space or line break: it is percent-encoded.
@@ -61,13 +70,17 @@ async fn get(address: SocketAddr, url: &Url) -> Result<u16, EgressError> {
         .await
         .map_err(unreachable)?;
     let mut answer = Vec::new();
-    let mut limited = stream.take(ANSWER_BYTES_MAX);
-    while !answer.contains(&b'\n') {
-        if limited.read_buf(&mut answer).await.map_err(unreachable)? == 0 {
-            break;
-        }
-    }
-    status(&answer).ok_or(EgressError::NotHttp)
+    stream
+        .take(ANSWER_BYTES_MAX)
+        .read_to_end(&mut answer)
+        .await
+        .map_err(unreachable)?;
+    let status = status(&answer).ok_or(EgressError::NotHttp)?;
+    let body = answer
+        .windows(4)
+        .position(|part| part == b"\r\n\r\n")
+        .map_or(vec![], |at| answer[at + 4..].to_vec());
+    Ok(Answer { status, body })
 }
 
 fn status(answer: &[u8]) -> Option<u16> {
@@ -105,10 +118,13 @@ mod tests {
     async fn the_status_is_read_and_garbage_is_none() {
         let limit = Duration::from_secs(5);
         assert_eq!(
-            probe(&answering(b"HTTP/1.1 503 No\r\n\r\n"), limit)
+            probe(&answering(b"HTTP/1.1 503 No\r\n\r\nwhy"), limit)
                 .await
                 .unwrap(),
-            503
+            Answer {
+                status: 503,
+                body: b"why".to_vec()
+            }
         );
         for garbage in [&b"hello\r\n"[..], b"HTTP/1.1 abc\r\n", b"", b"\xff\xfe\n"] {
             assert!(

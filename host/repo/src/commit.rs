@@ -57,6 +57,13 @@ impl Identity {
     }
 }
 
+impl Identity {
+    /// Name and address.
+    pub(crate) fn parts(&self) -> (&str, &str) {
+        (&self.name, &self.email)
+    }
+}
+
 /// A commit message.
 ///
 /// Subject and body are untrusted: control characters go, lengths are capped, and a line of the body that git or a

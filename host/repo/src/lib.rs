@@ -15,6 +15,7 @@
 //! - a branch moves by compare-and-swap, forwards only.
 
 mod commit;
+mod create;
 mod diff;
 mod error;
 mod harden;
@@ -30,6 +31,7 @@ mod source;
 mod tree;
 
 pub use commit::{Identity, InvalidIdentity, Message};
+pub use create::create;
 pub use diff::{Diff, DiffLimits, FileChange, FileStatus};
 pub use error::StoreError;
 pub use import::{

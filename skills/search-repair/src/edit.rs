@@ -280,9 +280,12 @@ impl<'a> Making<'a> {
             return;
         }
         if let Ok(value) = token.text.replace('_', "").parse::<i64>() {
-            self.replace(at, &(value + 1).to_string(), 0.8);
+            // Off by one happens around the ends of things, 0 and 1; a larger number is mostly meant, and one beside it
+            // would only fit the tests.
+            let prior = if value <= 2 { 0.8 } else { 0.25 };
+            self.replace(at, &(value + 1).to_string(), prior);
             if value > 0 {
-                self.replace(at, &(value - 1).to_string(), 0.8);
+                self.replace(at, &(value - 1).to_string(), prior);
             }
             for other in ["0", "1", "2", "10", "100"] {
                 self.replace(at, other, 0.15);

@@ -9,6 +9,8 @@ class StartedHours(unittest.TestCase):
     def test_a_begun_hour_counts(self):
         self.assertEqual(started_hours(1), 1)
         self.assertEqual(started_hours(61), 2)
+        self.assertEqual(started_hours(121), 3)
+        self.assertEqual(started_hours(601), 11)
 
     def test_a_full_hour_is_one_hour(self):
         self.assertEqual(started_hours(60), 1)

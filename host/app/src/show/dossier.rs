@@ -13,9 +13,18 @@ use crate::show::text::{fenced, one_line, span};
 /// Writes the dossier of a run.
 pub fn of(run: &Run) -> String {
     let mut out = String::new();
-    let title = run.item.as_ref().map_or_else(|| one_line(&run.opened.report.text, 100), |item| one_line(&item.title, 120));
+    let title = run.item.as_ref().map_or_else(
+        || one_line(&run.opened.report.text, 100),
+        |item| one_line(&item.title, 120),
+    );
     let _ = writeln!(out, "# {title}\n");
-    let _ = writeln!(out, "Run `{}` on branch `{}`: {}.\n", run.opened.run, one_line(&run.opened.pipeline.branch, 80), state::sentence(run));
+    let _ = writeln!(
+        out,
+        "Run `{}` on branch `{}`: {}.\n",
+        run.opened.run,
+        one_line(&run.opened.pipeline.branch, 80),
+        state::sentence(run)
+    );
     facts(&mut out, run);
     report(&mut out, run);
     for attempt in &run.attempts {
@@ -37,14 +46,32 @@ fn facts(out: &mut String, run: &Run) {
     if let Some(commit) = &run.merged {
         let _ = writeln!(out, "| merged | `{commit}` |");
     }
-    let _ = writeln!(out, "| attempts | {} of {} |", run.attempts.len(), budget.attempts);
-    let _ = writeln!(out, "| model | {} of {}, {} of {} tokens, {} calls |", committed.money, budget.money, committed.tokens, budget.tokens, run.spend.calls);
-    let _ = writeln!(out, "| time in steps | {} of {} |", span(run.active_ms), span(budget.active_ms));
+    let _ = writeln!(
+        out,
+        "| attempts | {} of {} |",
+        run.attempts.len(),
+        budget.attempts
+    );
+    let _ = writeln!(
+        out,
+        "| model | {} of {}, {} of {} tokens, {} calls |",
+        committed.money, budget.money, committed.tokens, budget.tokens, run.spend.calls
+    );
+    let _ = writeln!(
+        out,
+        "| time in steps | {} of {} |",
+        span(run.active_ms),
+        span(budget.active_ms)
+    );
     let _ = writeln!(out, "| refused capabilities | {} |\n", run.denials);
 }
 
 fn report(out: &mut String, run: &Run) {
-    let _ = writeln!(out, "## The report\n\n{}\n", fenced(&cut(&run.opened.report.text)));
+    let _ = writeln!(
+        out,
+        "## The report\n\n{}\n",
+        fenced(&cut(&run.opened.report.text))
+    );
     if let Some(item) = &run.item {
         if !item.acceptance.is_empty() {
             let _ = writeln!(out, "Must hold in the end:\n");
@@ -60,10 +87,18 @@ fn one_attempt(out: &mut String, run: &Run, attempt: &Attempt) {
     let _ = writeln!(out, "## Attempt {}\n", attempt.number);
     match &attempt.outcome {
         Some(Outcome::Changed(claim)) => {
-            let _ = writeln!(out, "The skill says (not believed):\n\n{}\n", fenced(&cut(claim)));
+            let _ = writeln!(
+                out,
+                "The skill says (not believed):\n\n{}\n",
+                fenced(&cut(claim))
+            );
         }
         Some(Outcome::AlreadyTrue(claim)) => {
-            let _ = writeln!(out, "The skill says that it is true already:\n\n{}\n", fenced(&cut(claim)));
+            let _ = writeln!(
+                out,
+                "The skill says that it is true already:\n\n{}\n",
+                fenced(&cut(claim))
+            );
         }
         Some(Outcome::GaveUp(why)) => {
             let _ = writeln!(out, "The skill gave up:\n\n{}\n", fenced(&cut(why)));
@@ -71,7 +106,12 @@ fn one_attempt(out: &mut String, run: &Run, attempt: &Attempt) {
         None => {}
     }
     if let Some(failure) = &attempt.failure {
-        let _ = writeln!(out, "The attempt failed: {}\n\n{}\n", one_line(&failure.evidence.title, 200), fenced(&cut(&failure.evidence.text)));
+        let _ = writeln!(
+            out,
+            "The attempt failed: {}\n\n{}\n",
+            one_line(&failure.evidence.title, 200),
+            fenced(&cut(&failure.evidence.text))
+        );
     }
     if let Some(candidate) = &attempt.candidate {
         changed(out, candidate);
@@ -80,7 +120,12 @@ fn one_attempt(out: &mut String, run: &Run, attempt: &Attempt) {
 }
 
 fn changed(out: &mut String, candidate: &Candidate) {
-    let _ = writeln!(out, "Candidate tree `{}`; changed paths: {}\n", candidate.tree, candidate.changed.len());
+    let _ = writeln!(
+        out,
+        "Candidate tree `{}`; changed paths: {}\n",
+        candidate.tree,
+        candidate.changed.len()
+    );
     for path in candidate.changed.iter().take(50) {
         let _ = writeln!(out, "- {}", code(path));
     }
@@ -94,30 +139,56 @@ fn changed(out: &mut String, candidate: &Candidate) {
 }
 
 fn verdicts(out: &mut String, run: &Run, candidate: &Candidate) {
-    let about_it: Vec<_> = run.verdicts.values().filter(|verdict| verdict.subject == candidate.subject()).collect();
+    let about_it: Vec<_> = run
+        .verdicts
+        .values()
+        .filter(|verdict| verdict.subject == candidate.subject())
+        .collect();
     if about_it.is_empty() {
         return;
     }
     let _ = writeln!(out, "| gate | verdict | what it saw |\n| --- | --- | --- |");
     for verdict in &about_it {
         let title = one_line(&verdict.evidence.title, 160).replace('|', "\\|");
-        let _ = writeln!(out, "| {} | {} | {title} |", verdict.gate, finding(verdict.finding));
+        let _ = writeln!(
+            out,
+            "| {} | {} | {title} |",
+            verdict.gate,
+            finding(verdict.finding)
+        );
     }
     out.push('\n');
-    for verdict in about_it.iter().filter(|verdict| verdict.finding != Finding::Pass) {
-        let _ = writeln!(out, "Evidence of gate {}:\n\n{}\n", verdict.gate, fenced(&cut(&verdict.evidence.text)));
+    for verdict in about_it
+        .iter()
+        .filter(|verdict| verdict.finding != Finding::Pass)
+    {
+        let _ = writeln!(
+            out,
+            "Evidence of gate {}:\n\n{}\n",
+            verdict.gate,
+            fenced(&cut(&verdict.evidence.text))
+        );
     }
 }
 
 fn caught(out: &mut String, run: &Run) {
-    let reds: Vec<_> = run.attempts.iter().filter_map(|attempt| attempt.red.as_ref().map(|red| (attempt.number, red))).collect();
+    let reds: Vec<_> = run
+        .attempts
+        .iter()
+        .filter_map(|attempt| attempt.red.as_ref().map(|red| (attempt.number, red)))
+        .collect();
     if reds.is_empty() {
         return;
     }
     let _ = writeln!(out, "## What was caught\n");
     for (number, red) in reds {
         for evidence in &red.evidence {
-            let _ = writeln!(out, "- attempt {number}, by {}: {}", one_line(&evidence.source, 80), one_line(&evidence.title, 200));
+            let _ = writeln!(
+                out,
+                "- attempt {number}, by {}: {}",
+                one_line(&evidence.source, 80),
+                one_line(&evidence.title, 200)
+            );
         }
     }
     out.push('\n');

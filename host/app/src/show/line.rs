@@ -11,60 +11,114 @@ use crate::show::text::one_line;
 pub fn of(recorded: &Recorded) -> Option<String> {
     Some(match &recorded.event {
         Event::Opened(opened) => {
-            format!("opened {} on {} at {}", opened.run, one_line(&opened.pipeline.branch, 80), opened.base.commit.short())
+            format!(
+                "opened {} on {} at {}",
+                opened.run,
+                one_line(&opened.pipeline.branch, 80),
+                opened.base.commit.short()
+            )
         }
         Event::StepStarted { step } => format!("{step} …"),
-        Event::StepFailed { step, failure } => format!("{step} failed: {}", one_line(&failure.evidence.title, 200)),
+        Event::StepFailed { step, failure } => {
+            format!("{step} failed: {}", one_line(&failure.evidence.title, 200))
+        }
         Event::Triaged { decision } => match decision {
-            Decision::Accepted(item) => format!("triage: accepted as “{}”", one_line(&item.title, 120)),
+            Decision::Accepted(item) => {
+                format!("triage: accepted as “{}”", one_line(&item.title, 120))
+            }
             Decision::Declined(why) => format!("triage: declined, {}", one_line(why, 200)),
-            Decision::Unclear(questions) => format!("triage: unclear, {}", one_line(&questions.join(" / "), 200)),
+            Decision::Unclear(questions) => {
+                format!("triage: unclear, {}", one_line(&questions.join(" / "), 200))
+            }
         },
         Event::BaselineTaken { report } => {
-            let count = |outcome| report.tests.iter().filter(|test| test.outcome == outcome).count();
+            let count = |outcome| {
+                report
+                    .tests
+                    .iter()
+                    .filter(|test| test.outcome == outcome)
+                    .count()
+            };
             let red = count(TestOutcome::Failed) + count(TestOutcome::Errored);
             match report.outcome {
-                SuiteOutcome::Passed => format!("baseline: {} tests pass", count(TestOutcome::Passed)),
-                SuiteOutcome::Failed => format!("baseline: {red} red, {} green", count(TestOutcome::Passed)),
+                SuiteOutcome::Passed => {
+                    format!("baseline: {} tests pass", count(TestOutcome::Passed))
+                }
+                SuiteOutcome::Failed => {
+                    format!("baseline: {red} red, {} green", count(TestOutcome::Passed))
+                }
                 SuiteOutcome::Errored => "baseline: the tests could not run".into(),
                 SuiteOutcome::Empty => "baseline: no test ran".into(),
             }
         }
-        Event::Attempted { attempt, outcome, candidate } => match outcome {
+        Event::Attempted {
+            attempt,
+            outcome,
+            candidate,
+        } => match outcome {
             Outcome::Changed(claim) => format!(
                 "attempt {attempt}: {} changed, {}",
                 one_line(&candidate.changed.join(", "), 120),
                 one_line(claim, 200)
             ),
-            Outcome::AlreadyTrue(claim) => format!("attempt {attempt}: says it is true already, {}", one_line(claim, 200)),
+            Outcome::AlreadyTrue(claim) => format!(
+                "attempt {attempt}: says it is true already, {}",
+                one_line(claim, 200)
+            ),
             Outcome::GaveUp(why) => format!("attempt {attempt}: gave up, {}", one_line(why, 200)),
         },
-        Event::Denied { skill, what, times, .. } => format!("denied to {skill}: {} ({times}×)", one_line(what, 160)),
+        Event::Denied {
+            skill, what, times, ..
+        } => format!("denied to {skill}: {} ({times}×)", one_line(what, 160)),
         Event::GateDecided { verdict } => {
             let word = match verdict.finding {
                 Finding::Pass => "pass",
                 Finding::Fail => "FAIL",
                 Finding::NeedsHuman => "needs a human",
             };
-            format!("gate {}: {word}, {}", verdict.gate, one_line(&verdict.evidence.title, 160))
+            format!(
+                "gate {}: {word}, {}",
+                verdict.gate,
+                one_line(&verdict.evidence.title, 160)
+            )
         }
-        Event::Answered { gate, answer, by, .. } => {
-            let word = if *answer == Answer::Approve { "approved" } else { "rejected" };
+        Event::Answered {
+            gate, answer, by, ..
+        } => {
+            let word = if *answer == Answer::Approve {
+                "approved"
+            } else {
+                "rejected"
+            };
             format!("gate {gate}: {word} by {}", one_line(by, 80))
         }
         Event::MergePrepared { onto, tree, .. } => {
-            format!("merged onto {} in the mirror: tree {}", onto.commit.short(), tree.short())
+            format!(
+                "merged onto {} in the mirror: tree {}",
+                onto.commit.short(),
+                tree.short()
+            )
         }
-        Event::MergeConflicted { paths, .. } => format!("conflicts with the branch in {}", one_line(&paths.join(", "), 160)),
+        Event::MergeConflicted { paths, .. } => format!(
+            "conflicts with the branch in {}",
+            one_line(&paths.join(", "), 160)
+        ),
         Event::Merged { commit } => format!("the branch is at {}", commit.short()),
-        Event::MergeLost { actual } => format!("the branch moved meanwhile to {}: merging again", actual.short()),
+        Event::MergeLost { actual } => format!(
+            "the branch moved meanwhile to {}: merging again",
+            actual.short()
+        ),
         Event::Deployed { deployment } => match deployment {
-            Deployment::Healthy(release) => format!("deployed: {} is healthy", one_line(release, 80)),
+            Deployment::Healthy(release) => {
+                format!("deployed: {} is healthy", one_line(release, 80))
+            }
             Deployment::RolledBack(back) => format!("rolled back: {}", one_line(&back.reason, 160)),
         },
         Event::Parked { reason } => format!("parked: {}", parking_sentence(reason)),
         Event::Resumed { by } => format!("resumed by {}", one_line(by, 80)),
         Event::Cancelled { by } => format!("cancelled by {}", one_line(by, 80)),
-        Event::MergeIntended { .. } | Event::Reserved { .. } | Event::Settled { .. } => return None,
+        Event::MergeIntended { .. } | Event::Reserved { .. } | Event::Settled { .. } => {
+            return None;
+        }
     })
 }

@@ -30,13 +30,18 @@ pub fn sentence(run: &Run) -> String {
     match (&run.stage, &run.parked) {
         (Stage::Ended(End::Merged), _) => "merged: every gate passed on the merged tree".into(),
         (Stage::Ended(End::Deployed), _) => "merged and deployed; the service is healthy".into(),
-        (Stage::Ended(End::Declined(why)), _) => format!("declined by triage: {}", one_line(why, 300)),
+        (Stage::Ended(End::Declined(why)), _) => {
+            format!("declined by triage: {}", one_line(why, 300))
+        }
         (Stage::Ended(End::Cancelled), _) => "cancelled".into(),
         (_, Some(parking)) => format!("parked: {}", parking_sentence(parking)),
         _ => match flow::next(run) {
             Action::AwaitAnswer { gates, .. } => {
                 let names: Vec<_> = gates.iter().map(|gate| gate.as_str()).collect();
-                format!("waits for a person to approve or reject: {}", names.join(", "))
+                format!(
+                    "waits for a person to approve or reject: {}",
+                    names.join(", ")
+                )
             }
             Action::Perform(step) if run.in_flight.is_some() => format!("at work on {step}"),
             Action::Perform(step) => format!("next is {step}"),
@@ -48,18 +53,36 @@ pub fn sentence(run: &Run) -> String {
 /// Why a run is parked.
 pub fn parking_sentence(parking: &Parking) -> String {
     match parking {
-        Parking::Unclear { questions } => format!("triage asks: {}", one_line(&questions.join(" / "), 400)),
-        Parking::GaveUp { reason } => format!("the implement skill has no further idea: {}", one_line(reason, 400)),
+        Parking::Unclear { questions } => {
+            format!("triage asks: {}", one_line(&questions.join(" / "), 400))
+        }
+        Parking::GaveUp { reason } => format!(
+            "the implement skill has no further idea: {}",
+            one_line(reason, 400)
+        ),
         Parking::ClaimsAlreadyTrue { reason } => {
-            format!("the implement skill says it is true already, which no gate can prove: {}", one_line(reason, 400))
+            format!(
+                "the implement skill says it is true already, which no gate can prove: {}",
+                one_line(reason, 400)
+            )
         }
         Parking::NoProgress => "the same failure came back on the same tree".into(),
         Parking::AttemptsUsed { attempts } => format!("all {attempts} attempts are used"),
         Parking::BudgetUsed { what } => format!("the budget is used up ({})", one_line(what, 100)),
-        Parking::StepFailed { step, failure } => format!("{step} failed: {}", one_line(&failure.evidence.title, 300)),
-        Parking::Rejected { gate, note } => format!("a person rejected it at gate {gate}: {}", one_line(note, 300)),
-        Parking::RolledBack { reason } => format!("merged, but the deployment was rolled back: {}", one_line(reason, 300)),
-        Parking::BranchBusy { rounds } => format!("the branch moved {rounds} times while the gates were answering"),
+        Parking::StepFailed { step, failure } => {
+            format!("{step} failed: {}", one_line(&failure.evidence.title, 300))
+        }
+        Parking::Rejected { gate, note } => format!(
+            "a person rejected it at gate {gate}: {}",
+            one_line(note, 300)
+        ),
+        Parking::RolledBack { reason } => format!(
+            "merged, but the deployment was rolled back: {}",
+            one_line(reason, 300)
+        ),
+        Parking::BranchBusy { rounds } => {
+            format!("the branch moved {rounds} times while the gates were answering")
+        }
     }
 }
 
@@ -70,13 +93,20 @@ pub fn next_steps(run: &Run) -> Vec<String> {
         (Stage::Ended(_), _) => vec![],
         (_, Some(_)) => vec![
             format!("moat runs show {id}      # the dossier"),
-            format!("moat runs resume {id}    # go on from here, with one more attempt or the same budget again"),
+            format!(
+                "moat runs resume {id}    # go on from here, with one more attempt or the same budget again"
+            ),
             format!("moat runs cancel {id}"),
         ],
         _ => match flow::next(run) {
             Action::AwaitAnswer { gates, .. } => gates
                 .iter()
-                .flat_map(|gate| [format!("moat approve {id} {gate}"), format!("moat reject {id} {gate} --note \"why\"")])
+                .flat_map(|gate| {
+                    [
+                        format!("moat approve {id} {gate}"),
+                        format!("moat reject {id} {gate} --note \"why\""),
+                    ]
+                })
                 .collect(),
             _ => vec![format!("moat runs resume {id}")],
         },

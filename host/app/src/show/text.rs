@@ -56,7 +56,14 @@ mod tests {
 
     #[test]
     fn terminal_escapes_and_hidden_characters_become_visible() {
-        for hostile in ["\u{1b}]52;c;aGk=\u{7}", "\u{9b}31m", "a\u{202e}b", "x\u{200b}y", "\u{8}\u{8}", "\0"] {
+        for hostile in [
+            "\u{1b}]52;c;aGk=\u{7}",
+            "\u{9b}31m",
+            "a\u{202e}b",
+            "x\u{200b}y",
+            "\u{8}\u{8}",
+            "\0",
+        ] {
             let shown = clean(hostile);
             assert!(!shown.chars().any(hides), "{shown:?}");
         }
@@ -70,6 +77,9 @@ mod tests {
 
     #[test]
     fn spans_are_short() {
-        assert_eq!([span(9), span(1234), span(65_000)], ["9 ms", "1.2 s", "1 min 05 s"]);
+        assert_eq!(
+            [span(9), span(1234), span(65_000)],
+            ["9 ms", "1.2 s", "1 min 05 s"]
+        );
     }
 }

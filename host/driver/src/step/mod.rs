@@ -2,7 +2,7 @@
 
 pub(crate) mod baseline;
 pub(crate) mod deploy;
-pub mod gate;
+pub(crate) mod gate;
 pub(crate) mod implement;
 pub(crate) mod intake;
 pub(crate) mod merge;

@@ -1,0 +1,65 @@
+//! `moat doctor`: what this machine can and cannot enforce.
+
+use confine::Found;
+use serde_json::json;
+
+use crate::cli::Shared;
+use crate::exit::Exit;
+use crate::show::text::clean;
+
+pub async fn run(shared: &Shared) -> anyhow::Result<Exit> {
+    let house = shared.house()?;
+    let scratch = house.root().join(format!("doctor-{}", std::process::id()));
+    std::fs::create_dir_all(&scratch)?;
+    let probes = confine::probe(&house.launcher, &scratch).await;
+    std::fs::remove_dir_all(&scratch)?;
+    let programs: Vec<_> = ["git", "cargo", "python3", "node", "go"]
+        .into_iter()
+        .map(|name| (name, house.tools.resolve(name).ok()))
+        .collect();
+    let works = probes
+        .iter()
+        .all(|probe| matches!(probe.found, Found::Works(_)));
+    if shared.json {
+        let probes: Vec<_> = probes
+            .iter()
+            .map(|probe| match &probe.found {
+                Found::Works(how) => json!({"name": probe.name, "works": true, "detail": how}),
+                Found::Missing { why, mend } => {
+                    json!({"name": probe.name, "works": false, "detail": why, "mend": mend})
+                }
+            })
+            .collect();
+        println!(
+            "{}",
+            json!({"confinement": probes, "state": house.root(), "policy": house.policy.file})
+        );
+    } else {
+        for probe in &probes {
+            match &probe.found {
+                Found::Works(how) => println!("ok       {}: {how}", probe.name),
+                Found::Missing { why, mend } => println!(
+                    "MISSING  {}: {}\n         mend: {mend}",
+                    probe.name,
+                    clean(why)
+                ),
+            }
+        }
+        for (name, path) in programs {
+            match path {
+                Some(path) => println!("ok       commands may run {name}: {}", path.display()),
+                None => println!(
+                    "-        {name} is not on the PATH: projects that need it cannot be worked on here"
+                ),
+            }
+        }
+        println!("-        policy: {}", house.policy.file);
+        println!("-        state: {}", house.root().display());
+        if !works {
+            println!(
+                "\nUntil what is missing is there, moat refuses to run commands and skills. It never runs them unconfined."
+            );
+        }
+    }
+    Ok(if works { Exit::Done } else { Exit::Refused })
+}

@@ -1,0 +1,86 @@
+//! `moat init`: writes a commented moat.toml with the test command found.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Args;
+
+use crate::cli::run::absolute;
+use crate::exit::Exit;
+
+/// Write a moat.toml for a repository.
+#[derive(Debug, Args)]
+pub struct Init {
+    /// The repository.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    repo: PathBuf,
+}
+
+impl Init {
+    pub fn run(self) -> anyhow::Result<Exit> {
+        let path = absolute(&self.repo)?;
+        let source = repo::Source::open(&path)?;
+        let worktree = source
+            .worktree()
+            .context("a bare repository has no files to look at: run `moat init` in a checkout")?;
+        let branch = source.current_branch()?;
+        let target = worktree.join(project::FILE);
+        anyhow::ensure!(
+            !target.exists(),
+            "{} is there already: edit it, or move it away first",
+            target.display()
+        );
+        let files = files(worktree);
+        let names: Vec<&str> = files.iter().map(String::as_str).collect();
+        let read = |name: &str| {
+            std::fs::read_to_string(worktree.join(name))
+                .ok()
+                .filter(|text| text.len() < 1 << 20)
+        };
+        let detected = project::detect(&names, &read)
+            .context("no test command could be found (Cargo.toml, go.mod, package.json, or Python tests): write moat.toml by hand; docs/moat-toml.md has every key")?;
+        let text = project::template(&detected, &branch, &[]);
+        project::Project::parse(&text, project::FILE)?;
+        std::fs::write(&target, text)
+            .with_context(|| format!("{} cannot be written", target.display()))?;
+        println!(
+            "wrote {} for a {} project; its test command is `{}`",
+            target.display(),
+            detected.language,
+            detected.test.join(" ")
+        );
+        println!(
+            "look at it, then commit it on {branch}: moat reads it from the branch, not from your files"
+        );
+        println!("  git add moat.toml && git commit -m \"Let moat work here\"");
+        println!("  moat run \"what is wrong\"");
+        Ok(Exit::Done)
+    }
+}
+
+/// Names of files, three directories deep: enough to tell a project's kind.
+fn files(root: &std::path::Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut waiting = vec![(root.to_path_buf(), 0)];
+    while let Some((directory, depth)) = waiting.pop() {
+        for entry in std::fs::read_dir(&directory)
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            let hidden = entry.file_name().to_string_lossy().starts_with('.');
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() && depth < 3 && !hidden && found.len() < 20_000 => {
+                    waiting.push((entry.path(), depth + 1))
+                }
+                Ok(kind) if kind.is_file() => {
+                    if let Ok(name) = entry.path().strip_prefix(root) {
+                        found.push(name.to_string_lossy().into_owned());
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+    found
+}

@@ -1,0 +1,120 @@
+//! The command line: one file a command.
+
+mod answer;
+mod demo;
+mod doctor;
+mod gate;
+mod init;
+mod run;
+mod runs;
+mod skill;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use driver::House;
+
+use crate::exit::Exit;
+
+/// The harness for agents: runs skills within their grants, merges nothing that its gates have not passed, and deploys.
+#[derive(Debug, Parser)]
+#[command(
+    name = "moat",
+    version,
+    arg_required_else_help = true,
+    after_help = "Exit codes: 0 done, 1 failed or parked, 2 usage, 3 refused, 4 waiting for a person."
+)]
+pub struct Arguments {
+    /// Where moat keeps its state.
+    #[arg(long, global = true, env = "MOAT_HOME", value_name = "DIR")]
+    home: Option<PathBuf>,
+    /// Print JSON, for programs.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The whole loop on a sample repository, offline, with nothing to configure.
+    Demo(demo::Demo),
+    /// Write a moat.toml for this repository.
+    Init(init::Init),
+    /// One work item to its end.
+    Run(run::RunItem),
+    /// List, show, resume or cancel runs.
+    Runs(runs::Runs),
+    /// Approve what waits for a person.
+    Approve(answer::Approve),
+    /// Refuse what waits for a person.
+    Reject(answer::Reject),
+    /// Look at skills, check them, or call one.
+    Skill(skill::Skill),
+    /// Look at this repository's gates, or run one.
+    Gate(gate::Gate),
+    /// What this machine can and cannot enforce, and what to do about it.
+    Doctor,
+}
+
+/// Runs a command.
+pub async fn run(arguments: Arguments) -> anyhow::Result<Exit> {
+    let shared = Shared {
+        home: arguments.home,
+        json: arguments.json,
+    };
+    match arguments.command {
+        Command::Demo(demo) => demo.run(&shared).await,
+        Command::Init(init) => init.run(),
+        Command::Run(run) => run.run(&shared).await,
+        Command::Runs(runs) => runs.run(&shared).await,
+        Command::Approve(approve) => approve.run(&shared).await,
+        Command::Reject(reject) => reject.run(&shared),
+        Command::Skill(skill) => skill.run(&shared).await,
+        Command::Gate(gate) => gate.run(&shared).await,
+        Command::Doctor => doctor::run(&shared).await,
+    }
+}
+
+/// What every command may need.
+pub struct Shared {
+    home: Option<PathBuf>,
+    json: bool,
+}
+
+impl Shared {
+    /// The state directory: `--home`, `MOAT_HOME`, or the user's own.
+    fn home(&self) -> anyhow::Result<PathBuf> {
+        if let Some(home) = &self.home {
+            return Ok(home.clone());
+        }
+        let state = std::env::var_os("XDG_STATE_HOME")
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute());
+        let user = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
+        Ok(state
+            .or_else(user)
+            .context(
+                "neither HOME nor MOAT_HOME is set: set MOAT_HOME to a directory for moat's state",
+            )?
+            .join("moat"))
+    }
+
+    fn house(&self) -> anyhow::Result<Arc<House>> {
+        self.house_at(&self.home()?)
+    }
+
+    fn house_at(&self, home: &std::path::Path) -> anyhow::Result<Arc<House>> {
+        let program = std::env::current_exe().context("this program cannot tell its own path")?;
+        Ok(Arc::new(House::open(home, &program)?))
+    }
+}
+
+/// Who gives a word, for the record.
+fn person() -> String {
+    std::env::var("USER")
+        .or_else(|_| std::env::var("LOGNAME"))
+        .unwrap_or_else(|_| "someone at this terminal".into())
+}

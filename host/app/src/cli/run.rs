@@ -1,0 +1,152 @@
+//! `moat run`: opens a run and drives it until it has ended or waits for a person.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use clap::Args;
+use driver::{House, Watcher};
+use flow::Run;
+use flow::id::RunId;
+use flow::role::{Origin, Report};
+use serde_json::json;
+
+use crate::cli::Shared;
+use crate::exit::Exit;
+use crate::show::{state, text};
+use crate::watch::Terminal;
+
+/// A report is bounded by its contract.
+const REPORT_BYTES_MAX: u64 = 1 << 20;
+
+/// One work item to its end.
+#[derive(Debug, Args)]
+pub struct RunItem {
+    /// What is wrong or wanted, in your words.
+    #[arg(required_unless_present_any = ["issue", "log"], conflicts_with_all = ["issue", "log"])]
+    text: Option<String>,
+    /// A file with an issue, its title on the first line.
+    #[arg(long, value_name = "FILE", conflicts_with = "log")]
+    issue: Option<PathBuf>,
+    /// A file with the log of a failed build.
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+    /// The repository.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    repo: PathBuf,
+}
+
+impl RunItem {
+    pub async fn run(self, shared: &Shared) -> anyhow::Result<Exit> {
+        let report = self.report()?;
+        let house = shared.house()?;
+        let watcher = Arc::new(Terminal::new(shared.json));
+        let opened = driver::open(&house, &absolute(&self.repo)?, report)?;
+        if !shared.json {
+            for (skill, denial) in &opened.withheld {
+                eprintln!(
+                    "note: {skill} asks for {}: {}, which it does not get; it would need {}",
+                    denial.capability, denial.what, denial.line
+                );
+            }
+        }
+        let run = drive(house, &opened.run, watcher).await?;
+        finish(run, shared.json)
+    }
+
+    fn report(&self) -> anyhow::Result<Report> {
+        let read = |path: &PathBuf| {
+            let size = std::fs::metadata(path)
+                .with_context(|| format!("{} cannot be read", path.display()))?
+                .len();
+            anyhow::ensure!(
+                size <= REPORT_BYTES_MAX,
+                "{} has {size} bytes, a report at most {REPORT_BYTES_MAX}: give the part that matters",
+                path.display()
+            );
+            let bytes = std::fs::read(path)
+                .with_context(|| format!("{} cannot be read", path.display()))?;
+            Ok::<_, anyhow::Error>(String::from_utf8_lossy(&bytes).into_owned())
+        };
+        Ok(match (&self.text, &self.issue, &self.log) {
+            (Some(text), _, _) => Report {
+                origin: Origin::Text,
+                text: text.clone(),
+            },
+            (_, Some(path), _) => Report {
+                origin: Origin::Issue,
+                text: read(path)?,
+            },
+            (_, _, Some(path)) => Report {
+                origin: Origin::CiLog,
+                text: read(path)?,
+            },
+            _ => anyhow::bail!("say what is wrong, or name a file with --issue or --log"),
+        })
+    }
+}
+
+/// Repositories are named by their absolute path, or two spellings would be two of them.
+pub fn absolute(path: &std::path::Path) -> anyhow::Result<PathBuf> {
+    path.canonicalize()
+        .with_context(|| format!("there is no directory {}", path.display()))
+}
+
+/// Drives a run; Ctrl-C leaves it resumable.
+pub async fn drive(
+    house: Arc<House>,
+    run: &RunId,
+    watcher: Arc<dyn Watcher>,
+) -> anyhow::Result<Option<Run>> {
+    tokio::select! {
+        driven = driver::drive(house, run, watcher) => Ok(Some(driven?)),
+        _ = tokio::signal::ctrl_c() => {
+            eprintln!("\ninterrupted: nothing is lost. Go on with: moat runs resume {run}");
+            Ok(None)
+        }
+    }
+}
+
+/// Says how a driven run stands.
+pub fn finish(run: Option<Run>, json: bool) -> anyhow::Result<Exit> {
+    let Some(run) = run else {
+        return Ok(Exit::Failed);
+    };
+    if json {
+        println!("{}", summary(&run));
+        return Ok(Exit::of_run(&run));
+    }
+    println!("run {}: {}", run.opened.run, state::sentence(&run));
+    let committed = run.committed();
+    println!(
+        "  {} in steps, {} attempts, model {}",
+        text::span(run.active_ms),
+        run.attempts.len(),
+        committed.money
+    );
+    for step in state::next_steps(&run) {
+        println!("  {step}");
+    }
+    if state::next_steps(&run).is_empty() {
+        println!("  moat runs show {}", run.opened.run);
+    }
+    Ok(Exit::of_run(&run))
+}
+
+/// A run for programs; the keys are part of the interface.
+pub fn summary(run: &Run) -> serde_json::Value {
+    json!({
+        "run": run.opened.run,
+        "repository": run.opened.repository,
+        "state": state::word(run),
+        "sentence": state::sentence(run),
+        "title": run.item.as_ref().map(|item| item.title.clone()),
+        "base": run.opened.base.commit,
+        "merged": run.merged,
+        "attempts": run.attempts.len(),
+        "active-ms": run.active_ms,
+        "money-micros": run.committed().money,
+        "tokens": run.committed().tokens,
+        "denials": run.denials,
+    })
+}

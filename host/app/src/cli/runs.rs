@@ -1,0 +1,124 @@
+//! `moat runs`: what was, what is, and what goes on.
+
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+use flow::id::RunId;
+use serde_json::json;
+
+use crate::cli::{Shared, person, run};
+use crate::exit::Exit;
+use crate::show::{dossier, state, text, timeline};
+use crate::watch::Terminal;
+
+/// List, show, resume or cancel runs.
+#[derive(Debug, Args)]
+pub struct Runs {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// All runs, the newest last.
+    List,
+    /// A run's dossier and timeline.
+    Show { run: String },
+    /// Go on with a run that was interrupted or is parked.
+    Resume { run: String },
+    /// End a run.
+    Cancel { run: String },
+}
+
+impl Runs {
+    pub async fn run(self, shared: &Shared) -> anyhow::Result<Exit> {
+        match self.command.unwrap_or(Command::List) {
+            Command::List => list(shared),
+            Command::Show { run } => show(shared, &run),
+            Command::Resume { run } => resume(shared, &run).await,
+            Command::Cancel { run } => {
+                let house = shared.house()?;
+                driver::cancel(
+                    &house,
+                    &run.parse()?,
+                    &person(),
+                    Arc::new(Terminal::new(shared.json)),
+                )?;
+                Ok(Exit::Done)
+            }
+        }
+    }
+}
+
+fn list(shared: &Shared) -> anyhow::Result<Exit> {
+    let house = shared.house()?;
+    let summaries = house.journal.runs()?;
+    let mut rows = Vec::new();
+    for summary in summaries {
+        // One run of a newer moat must not hide the others.
+        match driver::load(&house.journal, &summary.run) {
+            Ok((state, _)) => rows.push((summary.run, Some(state))),
+            Err(_) => rows.push((summary.run, None)),
+        }
+    }
+    if shared.json {
+        let values: Vec<_> = rows
+            .iter()
+            .map(|(id, state)| {
+                state
+                    .as_ref()
+                    .map_or_else(|| json!({"run": id, "state": "unknown"}), run::summary)
+            })
+            .collect();
+        println!("{}", json!(values));
+        return Ok(Exit::Done);
+    }
+    if rows.is_empty() {
+        println!("no runs yet: `moat demo` shows one, `moat run \"what is wrong\"` opens one");
+    }
+    for (id, state) in rows {
+        match state {
+            Some(run) => {
+                let title = run
+                    .item
+                    .as_ref()
+                    .map_or(run.opened.report.text.as_str(), |item| item.title.as_str());
+                println!(
+                    "{id}  {:<18} {:>10}  {}",
+                    state::word(&run),
+                    text::span(run.active_ms),
+                    text::one_line(title, 70)
+                );
+            }
+            None => println!("{id}  unknown            (written by another version of moat)"),
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn show(shared: &Shared, id: &str) -> anyhow::Result<Exit> {
+    let house = shared.house()?;
+    let run: RunId = id.parse()?;
+    let (state, events) = driver::load(&house.journal, &run)?;
+    if shared.json {
+        println!(
+            "{}",
+            json!({"summary": run::summary(&state), "events": events})
+        );
+    } else {
+        println!(
+            "{}\n## Timeline\n\n{}",
+            dossier::of(&state),
+            timeline::of(&events)
+        );
+    }
+    Ok(Exit::Done)
+}
+
+async fn resume(shared: &Shared, id: &str) -> anyhow::Result<Exit> {
+    let house = shared.house()?;
+    let run: RunId = id.parse()?;
+    let watcher = Arc::new(Terminal::new(shared.json));
+    driver::resume(&house, &run, &person(), watcher.clone())?;
+    run::finish(run::drive(house, &run, watcher).await?, shared.json)
+}

@@ -1,0 +1,46 @@
+//! Errors on their way to people: what happened, why, and which exit code it is.
+
+use driver::{DriveError, HouseError, OpenError};
+
+use crate::exit::Exit;
+use crate::show::text::clean;
+
+/// The text and the exit code of an error.
+pub fn tell(error: &anyhow::Error) -> (String, Exit) {
+    let mut text = format!("error: {}\n", clean(&error.to_string()));
+    for cause in error.chain().skip(1) {
+        let cause = clean(&cause.to_string());
+        if !text.contains(&cause) {
+            text.push_str(&format!("  because: {cause}\n"));
+        }
+    }
+    (text, exit(error))
+}
+
+fn exit(error: &anyhow::Error) -> Exit {
+    for cause in error.chain() {
+        if cause.is::<confine::ConfineError>() || cause.is::<sandbox::LoadError>() {
+            return Exit::Refused;
+        }
+        if cause.is::<capability::ConfigError>()
+            || cause.is::<repo::SourceError>()
+            || cause.is::<OpenError>()
+            || cause.is::<catalog::PackageError>()
+        {
+            return Exit::Usage;
+        }
+        if let Some(error) = cause.downcast_ref::<DriveError>() {
+            return match error {
+                DriveError::NoSuchRun { .. } | DriveError::NotNow(_) => Exit::Usage,
+                _ => Exit::Failed,
+            };
+        }
+        if let Some(HouseError::Policy(_)) = cause.downcast_ref::<HouseError>() {
+            return Exit::Refused;
+        }
+        if cause.is::<flow::id::InvalidId>() {
+            return Exit::Usage;
+        }
+    }
+    Exit::Failed
+}
