@@ -15,14 +15,29 @@ fn main() {
     }
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     // <target>/<profile>/build/catalog-<hash>/out: one directory for all profiles, and no lock in common with the outer cargo.
-    let target = out.ancestors().nth(4).expect("OUT_DIR lies in a target directory").join("skills");
+    let target = out
+        .ancestors()
+        .nth(4)
+        .expect("OUT_DIR lies in a target directory")
+        .join("skills");
     build(&root, &target);
     let mut list = String::from("&[\n");
     for skill in SKILLS {
-        let component = target.join(format!("wasm32-wasip2/skill/skill_{}.wasm", skill.replace('-', "_")));
+        let component = target.join(format!(
+            "wasm32-wasip2/skill/skill_{}.wasm",
+            skill.replace('-', "_")
+        ));
         let manifest = root.join("skills").join(skill).join("skill.toml");
-        let paths = [&manifest, &component].map(|path| path.canonicalize().unwrap_or_else(|error| panic!("{}: {error}", path.display())));
-        writeln!(list, "    (include_str!({:?}), include_bytes!({:?})),", paths[0], paths[1]).expect("a string takes all");
+        let paths = [&manifest, &component].map(|path| {
+            path.canonicalize()
+                .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+        });
+        writeln!(
+            list,
+            "    (include_str!({:?}), include_bytes!({:?})),",
+            paths[0], paths[1]
+        )
+        .expect("a string takes all");
     }
     list.push_str("]\n");
     std::fs::write(out.join("bundled.rs"), list).expect("OUT_DIR is writable");
@@ -30,18 +45,39 @@ fn main() {
 
 fn build(root: &Path, target: &Path) {
     let mut cargo = Command::new(std::env::var_os("CARGO").expect("cargo sets CARGO"));
-    cargo.current_dir(root).args(["build", "--quiet", "--locked", "--target", "wasm32-wasip2", "--profile", "skill", "--target-dir"]).arg(target);
+    cargo
+        .current_dir(root)
+        .args([
+            "build",
+            "--quiet",
+            "--locked",
+            "--target",
+            "wasm32-wasip2",
+            "--profile",
+            "skill",
+            "--target-dir",
+        ])
+        .arg(target);
     for skill in SKILLS {
         cargo.args(["-p", &format!("skill-{skill}")]);
     }
     // What the outer build says is about the host, not about WebAssembly.
-    for name in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "CARGO_BUILD_TARGET", "CLIPPY_ARGS"] {
+    for name in [
+        "RUSTFLAGS",
+        "CARGO_ENCODED_RUSTFLAGS",
+        "RUSTC_WRAPPER",
+        "RUSTC_WORKSPACE_WRAPPER",
+        "CARGO_BUILD_TARGET",
+        "CLIPPY_ARGS",
+    ] {
         cargo.env_remove(name);
     }
     let output = cargo.output().expect("cargo starts");
     if !output.status.success() {
         let errors = String::from_utf8_lossy(&output.stderr);
-        if errors.contains("can't find crate for `core`") || errors.contains("can't find crate for `std`") {
+        if errors.contains("can't find crate for `core`")
+            || errors.contains("can't find crate for `std`")
+        {
             panic!("the WebAssembly target is missing: run `rustup target add wasm32-wasip2`");
         }
         panic!("the skills do not build:\n{errors}");

@@ -1,5 +1,9 @@
 //! The `moat` program: command line in, words for people out.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is the one room that talks to people")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "this is the one room that talks to people"
+)]
 #![allow(unreachable_pub, reason = "a program has no outside")]
 
 mod cli;

@@ -20,13 +20,18 @@ impl Catalog {
     /// # Errors
     /// Never for a released moat; a test reads them all.
     pub fn bundled() -> Result<Catalog, PackageError> {
-        let packages = BUNDLED.iter().map(|(manifest, component)| Package::assemble(manifest, component, "skill.toml")).collect::<Result<_, _>>()?;
+        let packages = BUNDLED
+            .iter()
+            .map(|(manifest, component)| Package::assemble(manifest, component, "skill.toml"))
+            .collect::<Result<_, _>>()?;
         Ok(Catalog { packages })
     }
 
     /// A skill by its name.
     pub fn find(&self, name: &SkillName) -> Option<&Package> {
-        self.packages.iter().find(|package| package.manifest.name == *name)
+        self.packages
+            .iter()
+            .find(|package| package.manifest.name == *name)
     }
 
     /// All skills, in no order that means anything.
@@ -45,8 +50,14 @@ mod tests {
         let catalog = Catalog::bundled().unwrap();
         assert!(!catalog.list().is_empty());
         for package in catalog.list() {
-            assert_eq!(catalog.find(&package.manifest.name).unwrap().digest, package.digest);
-            assert_eq!(Package::from_component(&package.component).unwrap().digest, package.digest);
+            assert_eq!(
+                catalog.find(&package.manifest.name).unwrap().digest,
+                package.digest
+            );
+            assert_eq!(
+                Package::from_component(&package.component).unwrap().digest,
+                package.digest
+            );
         }
     }
 }

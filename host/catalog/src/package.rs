@@ -50,7 +50,9 @@ pub enum PackageError {
         directory: PathBuf,
     },
     /// The folder has no component.
-    #[error("{directory} has no component: build it for wasm32-wasip2 and copy it there as `component.wasm`")]
+    #[error(
+        "{directory} has no component: build it for wasm32-wasip2 and copy it there as `component.wasm`"
+    )]
     Missing {
         /// The folder.
         directory: PathBuf,
@@ -76,12 +78,25 @@ impl Package {
     ///
     /// # Errors
     /// [`PackageError`].
-    pub fn assemble(manifest_text: &str, component: &[u8], file: &str) -> Result<Package, PackageError> {
+    pub fn assemble(
+        manifest_text: &str,
+        component: &[u8],
+        file: &str,
+    ) -> Result<Package, PackageError> {
         let manifest = Manifest::parse(manifest_text, file)?;
         let mut packaged = without_manifest(component, file)?;
-        CustomSection { name: MANIFEST_SECTION.into(), data: manifest_text.as_bytes().into() }.append_to_component(&mut packaged);
+        CustomSection {
+            name: MANIFEST_SECTION.into(),
+            data: manifest_text.as_bytes().into(),
+        }
+        .append_to_component(&mut packaged);
         let digest = Digest::of(&packaged);
-        Ok(Package { manifest, manifest_text: manifest_text.to_owned(), component: packaged, digest })
+        Ok(Package {
+            manifest,
+            manifest_text: manifest_text.to_owned(),
+            component: packaged,
+            digest,
+        })
     }
 
     /// Reads a packaged component.
@@ -89,10 +104,17 @@ impl Package {
     /// # Errors
     /// [`PackageError`].
     pub fn from_component(component: &[u8]) -> Result<Package, PackageError> {
-        let found = sections(component, "the component")?.into_iter().find_map(|section| section.manifest);
+        let found = sections(component, "the component")?
+            .into_iter()
+            .find_map(|section| section.manifest);
         let text = found.ok_or(PackageError::NoManifest)?;
         let manifest = Manifest::parse(&text, "skill.toml (in the component)")?;
-        Ok(Package { manifest, manifest_text: text, component: component.to_vec(), digest: Digest::of(component) })
+        Ok(Package {
+            manifest,
+            manifest_text: text,
+            component: component.to_vec(),
+            digest: Digest::of(component),
+        })
     }
 
     /// Packages a skill's folder: `skill.toml` and `component.wasm`.
@@ -102,15 +124,28 @@ impl Package {
     pub fn from_dir(directory: &Path) -> Result<Package, PackageError> {
         let manifest = directory.join("skill.toml");
         if !manifest.is_file() {
-            return Err(PackageError::NoSkill { directory: directory.into() });
+            return Err(PackageError::NoSkill {
+                directory: directory.into(),
+            });
         }
         let path = directory.join("component.wasm");
-        let size = std::fs::metadata(&path).map_err(|_| PackageError::Missing { directory: directory.into() })?.len();
+        let size = std::fs::metadata(&path)
+            .map_err(|_| PackageError::Missing {
+                directory: directory.into(),
+            })?
+            .len();
         if size > COMPONENT_BYTES_MAX {
             return Err(PackageError::TooLarge { path });
         }
-        let text = std::fs::read_to_string(&manifest).map_err(|error| PackageError::Unreadable { path: manifest.clone(), error })?;
-        let component = std::fs::read(&path).map_err(|error| PackageError::Unreadable { path: path.clone(), error })?;
+        let text =
+            std::fs::read_to_string(&manifest).map_err(|error| PackageError::Unreadable {
+                path: manifest.clone(),
+                error,
+            })?;
+        let component = std::fs::read(&path).map_err(|error| PackageError::Unreadable {
+            path: path.clone(),
+            error,
+        })?;
         Package::assemble(&text, &component, &manifest.display().to_string())
     }
 }
@@ -122,17 +157,27 @@ struct Section {
 }
 
 fn sections(component: &[u8], file: &str) -> Result<Vec<Section>, PackageError> {
-    let refuse = |why: String| PackageError::Component { file: file.into(), why };
+    let refuse = |why: String| PackageError::Component {
+        file: file.into(),
+        why,
+    };
     let mut found = Vec::new();
     let mut depth = 0usize;
     for payload in Parser::new(0).parse_all(component) {
         match payload.map_err(|error| refuse(error.to_string()))? {
-            Payload::Version { encoding: Encoding::Module, .. } if depth == 0 => return Err(refuse("it is a core module".into())),
+            Payload::Version {
+                encoding: Encoding::Module,
+                ..
+            } if depth == 0 => return Err(refuse("it is a core module".into())),
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
             Payload::End(_) => depth = depth.saturating_sub(1),
             Payload::CustomSection(section) if depth == 0 && section.name() == MANIFEST_SECTION => {
-                let text = std::str::from_utf8(section.data()).map_err(|_| refuse("its manifest is not UTF-8".into()))?;
-                found.push(Section { range: section.range(), manifest: Some(text.to_owned()) });
+                let text = std::str::from_utf8(section.data())
+                    .map_err(|_| refuse("its manifest is not UTF-8".into()))?;
+                found.push(Section {
+                    range: section.range(),
+                    manifest: Some(text.to_owned()),
+                });
             }
             _ => {}
         }
@@ -176,20 +221,42 @@ mod tests {
         let long = format!("{MANIFEST}# {}\n", "x".repeat(500));
         let changed = Package::assemble(&long, &first.component, "x").unwrap();
         assert_ne!(changed.digest, first.digest);
-        assert_eq!(Package::from_component(&changed.component).unwrap().manifest_text, long);
-        assert_eq!(Package::assemble(MANIFEST, &changed.component, "x").unwrap().digest, first.digest);
+        assert_eq!(
+            Package::from_component(&changed.component)
+                .unwrap()
+                .manifest_text,
+            long
+        );
+        assert_eq!(
+            Package::assemble(MANIFEST, &changed.component, "x")
+                .unwrap()
+                .digest,
+            first.digest
+        );
     }
 
     #[test]
     fn folders_without_their_parts_say_what_is_missing() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(matches!(Package::from_dir(dir.path()), Err(PackageError::NoSkill { .. })));
+        assert!(matches!(
+            Package::from_dir(dir.path()),
+            Err(PackageError::NoSkill { .. })
+        ));
         std::fs::write(dir.path().join("skill.toml"), MANIFEST).unwrap();
-        assert!(matches!(Package::from_dir(dir.path()), Err(PackageError::Missing { .. })));
+        assert!(matches!(
+            Package::from_dir(dir.path()),
+            Err(PackageError::Missing { .. })
+        ));
         std::fs::write(dir.path().join("component.wasm"), "no wasm").unwrap();
-        assert!(matches!(Package::from_dir(dir.path()), Err(PackageError::Component { .. })));
+        assert!(matches!(
+            Package::from_dir(dir.path()),
+            Err(PackageError::Component { .. })
+        ));
         std::fs::write(dir.path().join("component.wasm"), EMPTY).unwrap();
         assert!(Package::from_dir(dir.path()).is_ok());
-        assert!(matches!(Package::from_component(EMPTY), Err(PackageError::NoManifest)));
+        assert!(matches!(
+            Package::from_component(EMPTY),
+            Err(PackageError::NoManifest)
+        ));
     }
 }

@@ -146,6 +146,9 @@ impl Journal {
             .mode(0o600)
             .open(&path)
             .map_err(|e| unusable(e.to_string()))?;
+        // Two processes that make the journal at once would trip over each other's switch to WAL, which waits for nobody.
+        let _one_at_a_time =
+            lock::hold(&directory.join("opening.lock")).map_err(|e| unusable(e.to_string()))?;
         let connection = Connection::open(&path).map_err(|e| failure(&path, &e))?;
         let journal = Journal {
             connection: Arc::new(Mutex::new(connection)),

@@ -39,3 +39,10 @@ impl RunLock {
         }
     }
 }
+
+/// Waits for a lock file and holds it until it is dropped.
+pub(crate) fn hold(path: &Path) -> std::io::Result<File> {
+    let file = File::options().append(true).create(true).open(path)?;
+    flock(&file, FlockOperation::LockExclusive)?;
+    Ok(file)
+}

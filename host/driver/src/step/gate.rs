@@ -135,7 +135,13 @@ async fn command(
         String::from_utf8_lossy(&finished.stderr)
     );
     let report = Report::read(&text);
-    let (finding, title) = judge(&finished, &report, expected, timeout_ms);
+    let (finding, title) = judge(
+        &finished,
+        &report,
+        expected,
+        is_known_runner(argv),
+        timeout_ms,
+    );
     Ok((finding, title, cut(&text, EVIDENCE_BYTES_MAX)))
 }
 
@@ -143,10 +149,15 @@ fn judge(
     finished: &Finished,
     report: &Report,
     expected: Option<&TestReport>,
+    is_known_runner: bool,
     timeout_ms: u64,
 ) -> (Finding, String) {
     let red: Vec<&str> = report.red().map(|case| case.name.as_str()).collect();
     match finished.ending {
+        Ending::Exited(0) if report.ran.is_none() && is_known_runner => (
+            Finding::Fail,
+            "exit status 0, but the test runner reported nothing".into(),
+        ),
         Ending::Exited(0) if report.ran == Some(0) => {
             (Finding::Fail, "exit status 0, but no test ran".into())
         }
@@ -179,6 +190,13 @@ fn judge(
         ),
         Ending::DiskFull => (Finding::Fail, "ended because it filled the disk".into()),
     }
+}
+
+/// Runners whose report is read: one that exits with 0 and says nothing was ended by what it tested.
+fn is_known_runner(argv: &[String]) -> bool {
+    let has = |word: &str| argv.iter().any(|arg| arg == word);
+    let cargo = has("cargo") && has("test");
+    cargo || has("pytest") || has("unittest") || (has("node") && has("--test"))
 }
 
 /// A test that passed on the base and is not among those that passed here. Only runners that name passing tests tell.

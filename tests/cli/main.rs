@@ -1,0 +1,13 @@
+//! The `moat` program as people and scripts use it: real repositories, real processes, real kills.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "tests may stop at the first surprise"
+)]
+
+mod bad_input;
+mod demo;
+mod gates;
+mod house;
+mod runs;
+mod together;
