@@ -85,6 +85,7 @@ fn words_that_are_no_command() {
 fn a_state_directory_or_policy_that_cannot_be_used_stops_everything() {
     let house = House::new();
     house.meter();
+    std::fs::create_dir_all(house.home()).unwrap();
     std::fs::write(
         house.home().join("policy.toml"),
         "hidden = []\nunknown = 1\n",

@@ -1,5 +1,6 @@
 //! The `moat` program as people and scripts use it: real repositories, real processes, real kills.
 #![allow(
+    unreachable_pub,
     clippy::unwrap_used,
     clippy::panic,
     reason = "tests may stop at the first surprise"

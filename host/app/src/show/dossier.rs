@@ -72,14 +72,12 @@ fn report(out: &mut String, run: &Run) {
         "## The report\n\n{}\n",
         fenced(&cut(&run.opened.report.text))
     );
-    if let Some(item) = &run.item {
-        if !item.acceptance.is_empty() {
-            let _ = writeln!(out, "Must hold in the end:\n");
-            for sentence in &item.acceptance {
-                let _ = writeln!(out, "- {}", one_line(sentence, 300));
-            }
-            out.push('\n');
+    if let Some(item) = run.item.as_ref().filter(|item| !item.acceptance.is_empty()) {
+        let _ = writeln!(out, "Must hold in the end:\n");
+        for sentence in &item.acceptance {
+            let _ = writeln!(out, "- {}", one_line(sentence, 300));
         }
+        out.push('\n');
     }
 }
 

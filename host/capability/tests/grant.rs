@@ -1,0 +1,456 @@
+//! The effective grant: never more than any of the three, and every key of the files bites.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "tests may stop at the first surprise"
+)]
+
+use capability::{Grant, Manifest, Policy, ProjectGrant, RawProjectGrant, RelPath, Source};
+use proptest::prelude::*;
+
+const MANIFEST: &str = r#"
+[skill]
+name = "x"
+version = "0.1.0"
+role = "implement"
+description = "d"
+
+[[files]]
+path = "src"
+access = "write"
+except = ["**/*.pem"]
+reason = "r"
+
+[[files]]
+path = "docs"
+access = "read"
+reason = "r"
+
+[[env]]
+name = "SHOWN"
+reason = "r"
+
+[[processes]]
+project = "test"
+extra-args = true
+reason = "r"
+
+[[processes]]
+program = "cargo"
+args = [["metadata"], ["tree", "*"]]
+reason = "r"
+
+[model]
+aliases = ["coder"]
+max-tokens = 100
+reason = "r"
+
+[release]
+reason = "r"
+
+[limits]
+memory = "64MiB"
+time = "60s"
+"#;
+
+const PROJECT: &str = r#"{"skill":"x","read":["docs"],"write":["src"],"except":["src/secret/**"],"commands":["test"],"programs":["cargo"],"env":["SHOWN"],"models":["coder"],"max-tokens":50,"release":true,"memory":"32MiB","time":"30s"}"#;
+
+const POLICY: &str = r#"
+hidden = ["**/.env"]
+[[ceiling]]
+role = "implement"
+read = ["."]
+write = ["."]
+commands = ["*"]
+programs = ["*"]
+env = ["*"]
+models = ["*"]
+max-tokens = 70
+release = true
+memory = "1GiB"
+time = "20s"
+"#;
+
+fn project(text: &str) -> ProjectGrant {
+    let raw: RawProjectGrant = serde_json::from_str(text).unwrap();
+    raw.check(
+        Source {
+            file: "moat.toml",
+            text: "",
+        },
+        0..0,
+    )
+    .unwrap()
+}
+
+fn compute(manifest: &str, granted: Option<&str>, policy: &str) -> Grant {
+    let manifest = Manifest::parse(manifest, "skill.toml").unwrap();
+    Grant::compute(
+        &manifest,
+        granted.map(project).as_ref(),
+        &Policy::parse(policy, "policy.toml").unwrap(),
+    )
+}
+
+fn path(text: &str) -> RelPath {
+    text.parse().unwrap()
+}
+
+/// What a grant allows, as a list of words that a test can compare.
+fn powers(grant: &Grant) -> Vec<String> {
+    let args = |list: &[&str]| list.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>();
+    let mut found = Vec::new();
+    let mut add = |word: String, allowed: bool| {
+        if allowed {
+            found.push(word);
+        }
+    };
+    for name in [
+        "src/a.rs",
+        "src/k.pem",
+        "src/.env",
+        "src/secret/a",
+        "docs/a",
+        "other/a",
+        "src2/a",
+    ] {
+        add(format!("read {name}"), grant.may_read(&path(name)).is_ok());
+        add(
+            format!("write {name}"),
+            grant.may_write(&path(name)).is_ok(),
+        );
+    }
+    add("test".into(), grant.may_run_project("test", &[]).is_ok());
+    add(
+        "test with args".into(),
+        grant.may_run_project("test", &args(&["-x"])).is_ok(),
+    );
+    add(
+        "cargo metadata".into(),
+        grant.may_run_program("cargo", &args(&["metadata"])).is_ok(),
+    );
+    add(
+        "cargo tree a".into(),
+        grant
+            .may_run_program("cargo", &args(&["tree", "a"]))
+            .is_ok(),
+    );
+    add(
+        "cargo tree --x".into(),
+        grant
+            .may_run_program("cargo", &args(&["tree", "--x"]))
+            .is_ok(),
+    );
+    add("sh".into(), grant.may_run_program("sh", &[]).is_ok());
+    add("coder".into(), grant.may_use_model("coder").is_ok());
+    add("release".into(), grant.may_release().is_ok());
+    add("SHOWN".into(), grant.env().any(|name| name == "SHOWN"));
+    found
+}
+
+const ALL: &[&str] = &[
+    "read src/a.rs",
+    "write src/a.rs",
+    "read docs/a",
+    "test",
+    "test with args",
+    "cargo metadata",
+    "cargo tree a",
+    "coder",
+    "release",
+    "SHOWN",
+];
+
+#[test]
+fn what_all_three_hold_is_granted_and_the_lowest_limit_counts() {
+    let grant = compute(MANIFEST, Some(PROJECT), POLICY);
+    assert_eq!(powers(&grant), ALL);
+    assert_eq!(
+        (
+            grant.limits().memory_bytes,
+            grant.limits().wall_ms,
+            grant.max_tokens()
+        ),
+        (32 << 20, 20_000, 50)
+    );
+    assert!(grant.withheld().is_empty(), "{:?}", grant.withheld());
+}
+
+/// Each change of one key takes away just these powers and says which line would give them back.
+#[test]
+fn every_key_bites() {
+    let manifest = |from: &str, to: &str| {
+        assert!(MANIFEST.contains(from), "{from}");
+        compute(&MANIFEST.replacen(from, to, 1), Some(PROJECT), POLICY)
+    };
+    let granted = |from: &str, to: &str| {
+        assert!(PROJECT.contains(from), "{from}");
+        compute(MANIFEST, Some(&PROJECT.replacen(from, to, 1)), POLICY)
+    };
+    let policy = |from: &str, to: &str| {
+        assert!(POLICY.contains(from), "{from}");
+        compute(MANIFEST, Some(PROJECT), &POLICY.replacen(from, to, 1))
+    };
+    let table: Vec<(&str, Grant, &[&str])> = vec![
+        (
+            "manifest access",
+            manifest("access = \"write\"", "access = \"read\""),
+            &["write src/a.rs"],
+        ),
+        (
+            "manifest path",
+            manifest("path = \"docs\"", "path = \"other\""),
+            &["read docs/a"],
+        ),
+        (
+            "manifest extra-args",
+            manifest("extra-args = true\n", ""),
+            &["test with args"],
+        ),
+        (
+            "manifest args",
+            manifest(", [\"tree\", \"*\"]", ""),
+            &["cargo tree a"],
+        ),
+        (
+            "manifest alias",
+            manifest("\"coder\"", "\"judge\""),
+            &["coder"],
+        ),
+        (
+            "manifest release",
+            manifest("[release]\nreason = \"r\"\n", ""),
+            &["release"],
+        ),
+        (
+            "manifest env",
+            manifest("name = \"SHOWN\"", "name = \"OTHER\""),
+            &["SHOWN"],
+        ),
+        (
+            "project read",
+            granted("[\"docs\"]", "[]"),
+            &["read docs/a"],
+        ),
+        (
+            "project write",
+            granted("\"write\":[\"src\"]", "\"write\":[]"),
+            &["read src/a.rs", "write src/a.rs"],
+        ),
+        (
+            "project commands",
+            granted("[\"test\"]", "[]"),
+            &["test", "test with args"],
+        ),
+        (
+            "project programs",
+            granted("[\"cargo\"]", "[]"),
+            &["cargo metadata", "cargo tree a"],
+        ),
+        ("project models", granted("[\"coder\"]", "[]"), &["coder"]),
+        ("project env", granted("[\"SHOWN\"]", "[]"), &["SHOWN"]),
+        ("project release", granted("true", "false"), &["release"]),
+        (
+            "policy write",
+            policy("write = [\".\"]", "write = []"),
+            &["write src/a.rs"],
+        ),
+        (
+            "policy commands",
+            policy("commands = [\"*\"]", "commands = [\"build\"]"),
+            &["test", "test with args"],
+        ),
+        (
+            "policy programs",
+            policy("programs = [\"*\"]", "programs = []"),
+            &["cargo metadata", "cargo tree a"],
+        ),
+        (
+            "policy models",
+            policy("models = [\"*\"]", "models = []"),
+            &["coder"],
+        ),
+        (
+            "policy env",
+            policy("env = [\"*\"]", "env = []"),
+            &["SHOWN"],
+        ),
+        (
+            "policy release",
+            policy("release = true", "release = false"),
+            &["release"],
+        ),
+        (
+            "policy role",
+            policy("role = \"implement\"", "role = \"triage\""),
+            ALL,
+        ),
+    ];
+    for (what, grant, lost) in table {
+        let left: Vec<&str> = ALL
+            .iter()
+            .copied()
+            .filter(|power| !lost.contains(power))
+            .collect();
+        let mut has = powers(&grant);
+        has.retain(|power| ALL.contains(&power.as_str()));
+        assert_eq!(has, left, "{what}");
+        assert!(
+            what.starts_with("manifest") || !grant.withheld().is_empty(),
+            "{what} says nothing"
+        );
+        assert!(
+            grant
+                .withheld()
+                .iter()
+                .all(|denial| denial.line.contains("moat.toml")
+                    || denial.line.contains("policy.toml")),
+            "{what}"
+        );
+    }
+    for (what, wider, power) in [
+        (
+            "manifest except",
+            manifest("except = [\"**/*.pem\"]\n", ""),
+            "read src/k.pem",
+        ),
+        (
+            "project except",
+            granted("\"except\":[\"src/secret/**\"],", ""),
+            "read src/secret/a",
+        ),
+        (
+            "policy hidden",
+            policy("[\"**/.env\"]", "[]"),
+            "read src/.env",
+        ),
+    ] {
+        assert!(powers(&wider).contains(&power.to_owned()), "{what}");
+    }
+    assert_eq!(
+        granted("\"memory\":\"32MiB\"", "\"memory\":\"16MiB\"")
+            .limits()
+            .memory_bytes,
+        16 << 20
+    );
+    assert_eq!(
+        granted("\"time\":\"30s\"", "\"time\":\"3s\"")
+            .limits()
+            .wall_ms,
+        3_000
+    );
+    assert_eq!(
+        granted("\"max-tokens\":50", "\"max-tokens\":5").max_tokens(),
+        5
+    );
+    assert_eq!(policy("max-tokens = 70", "max-tokens = 7").max_tokens(), 7);
+    assert_eq!(
+        policy("memory = \"1GiB\"", "memory = \"1MiB\"")
+            .limits()
+            .memory_bytes,
+        1 << 20
+    );
+    assert_eq!(
+        manifest("time = \"60s\"", "time = \"6s\"").limits().wall_ms,
+        6_000
+    );
+}
+
+#[test]
+fn without_a_project_grant_or_a_ceiling_there_is_nothing() {
+    assert!(powers(&compute(MANIFEST, None, POLICY)).is_empty());
+    let bare = compute(MANIFEST, Some(PROJECT), "hidden = []\n");
+    assert!(powers(&bare).is_empty());
+    assert_eq!(
+        bare.interfaces().into_iter().collect::<Vec<_>>(),
+        ["moat:host/progress"]
+    );
+}
+
+#[test]
+fn manifests_that_hide_something_or_ask_for_the_unbuilt_are_refused_with_line_and_mend() {
+    for (from, to, message) in [
+        ("[release]", "[realease]", "unknown field"),
+        ("[release]", "[network]", "cannot grant `network`"),
+        ("path = \"docs\"", "path = \"src/inner\"", "overlap"),
+        ("path = \"docs\"", "path = \"SRC\"", "overlap"),
+        (
+            "path = \"docs\"",
+            "path = \"../docs\"",
+            "no path within a worktree",
+        ),
+        ("path = \"docs\"", "path = \".git\"", "never granted"),
+        ("reason = \"r\"", "reason = \"\"", "from 1 to 200"),
+        ("reason = \"r\"", "reason = \"a\u{202e}b\"", "invisible"),
+        ("name = \"SHOWN\"", "name = \"LD_PRELOAD\"", "no variable"),
+        (
+            "program = \"cargo\"",
+            "program = \"/bin/sh\"",
+            "no command's name",
+        ),
+        (
+            "project = \"test\"",
+            "project = \"test\"\nprogram = \"sh\"",
+            "either",
+        ),
+        ("version = \"0.1.0\"", "version = \"../1\"", "no version"),
+        ("name = \"x\"", "name = \"ex\u{430}mple\"", "skill name"),
+        ("memory = \"64MiB\"", "memory = \"64TiB\"", "no size"),
+        (
+            "memory = \"64MiB\"",
+            "memory = \"18446744073709551615KiB\"",
+            "no size",
+        ),
+        ("memory = \"64MiB\"", "memory = \"5GiB\"", "above the most"),
+        ("time = \"60s\"", "", "missing field"),
+        (
+            "time = \"60s\"",
+            "time = \"60s\"\ntime = \"1s\"",
+            "duplicate",
+        ),
+    ] {
+        assert!(MANIFEST.contains(from), "{from}");
+        let error = Manifest::parse(&MANIFEST.replacen(from, to, 1), "skill.toml").unwrap_err();
+        assert!(error.to_string().contains(message), "{to}: {error}");
+        assert!(!error.mend.is_empty(), "{to}");
+    }
+}
+
+fn names() -> impl Strategy<Value = Vec<String>> {
+    proptest::sample::subsequence(vec!["src", "src/deep", "docs", "."], 0..3)
+        .prop_map(|list| list.into_iter().map(str::to_owned).collect())
+}
+
+proptest! {
+    #[test]
+    fn a_grant_never_exceeds_any_of_the_three_and_grows_only_with_them(read in names(), write in names(), ceiling_read in names(), ceiling_write in names(), probe in "(src|docs|src/deep|other)/[ab]") {
+        let granted = serde_json::json!({"skill": "x", "read": read, "write": write});
+        let policy = format!("hidden = []\n[[ceiling]]\nread = {ceiling_read:?}\nwrite = {ceiling_write:?}\nmemory = \"1GiB\"\ntime = \"1m\"\n");
+        let grant = compute(MANIFEST, Some(&granted.to_string()), &policy);
+        let probe = path(&probe);
+        let holds = |list: &[String]| list.iter().any(|one| path(one).holds(&probe));
+        if grant.may_write(&probe).is_ok() {
+            prop_assert!(path("src").holds(&probe) && holds(&write) && holds(&ceiling_write));
+        }
+        if grant.may_read(&probe).is_ok() {
+            prop_assert!(path("src").holds(&probe) || path("docs").holds(&probe));
+            prop_assert!((holds(&read) || holds(&write)) && (holds(&ceiling_read) || holds(&ceiling_write)));
+        }
+        // Wider files never take anything away, and the order of entries does not matter.
+        let wide = serde_json::json!({"skill": "x", "read": ["."], "write": ["."]});
+        let wider = compute(MANIFEST, Some(&wide.to_string()), &policy);
+        prop_assert!(grant.may_read(&probe).is_err() || wider.may_read(&probe).is_ok());
+        prop_assert!(grant.may_write(&probe).is_err() || wider.may_write(&probe).is_ok());
+        let (mut back_read, mut back_write) = (read.clone(), write.clone());
+        back_read.reverse();
+        back_write.reverse();
+        let turned = serde_json::json!({"skill": "x", "read": back_read, "write": back_write});
+        prop_assert_eq!(compute(MANIFEST, Some(&turned.to_string()), &policy).digest(), grant.digest());
+    }
+
+    #[test]
+    fn any_text_is_read_or_refused(text in ".{0,200}") {
+        let _ = Manifest::parse(&text, "skill.toml");
+        let _ = Policy::parse(&text, "policy.toml");
+    }
+}
