@@ -61,6 +61,30 @@ fn a_run_merges_the_fix_and_the_clean_checkout_follows() {
     assert!(list.contains("merged"), "{list}");
 }
 
+/// What tests leave behind in the worktree is not the skill's change.
+#[test]
+fn only_what_the_skill_wrote_is_merged() {
+    let house = House::new();
+    let repo = house.meter();
+    let test = repo.join("tests/test_fees.py");
+    let text = std::fs::read_to_string(&test).unwrap();
+    std::fs::write(
+        &test,
+        format!("open('left-behind', 'a').write('x')\n{text}"),
+    )
+    .unwrap();
+    git(
+        &repo,
+        &["commit", "-qam", "tests that leave something behind"],
+    );
+    let output = house.moat(&["run", "--repo", "meter", "one full hour is charged as two"]);
+    assert!(output.status.success(), "{}", told(&output));
+    assert_eq!(
+        git(&repo, &["diff", "--name-only", "main^", "main"]),
+        "meter/fees.py"
+    );
+}
+
 #[test]
 fn a_run_without_a_guiding_test_parks_with_a_dossier_and_moves_nothing() {
     let house = House::new();

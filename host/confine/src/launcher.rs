@@ -151,6 +151,7 @@ impl Launcher {
             mounts: command.mounts,
             network: command.network,
             limits: command.limits,
+            by_root: rustix::process::getuid().is_root(),
             stdin_fd: given[0].as_raw_fd(),
             status_fd: given[1].as_raw_fd(),
             lifeline_fd: life.as_ref().map(|fd| fd.as_raw_fd()),

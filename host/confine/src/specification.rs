@@ -17,6 +17,8 @@ pub(crate) struct Specification {
     pub(crate) mounts: Vec<Mount>,
     pub(crate) network: Network,
     pub(crate) limits: Limits,
+    /// Whether root started it: some limits do not hold for root.
+    pub(crate) by_root: bool,
     /// Descriptor numbers in the launcher.
     pub(crate) stdin_fd: i32,
     pub(crate) status_fd: i32,

@@ -22,6 +22,18 @@ pub(crate) struct OnView<'a> {
     pub(crate) root: &'a Path,
     /// The step's scratch directory on the host.
     pub(crate) scratch: &'a Path,
+    /// What becomes of what the command writes there.
+    pub(crate) writes: Writes,
+}
+
+/// What becomes of what a command writes into the view.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Writes {
+    /// The view is thrown away with the command: a gate's.
+    ToView,
+    /// The view holds what a skill wrote, and a candidate is made of it: lock files, caches and whatever else tests leave is not the
+    /// skill's change.
+    Discarded,
 }
 
 impl OnView<'_> {
@@ -47,9 +59,13 @@ impl OnView<'_> {
             .map_err(made)?;
         let build = self.scratch.join("build");
         std::fs::create_dir_all(&build).map_err(made)?;
-        mounts.push(Mount::ReadWrite {
-            host: self.root.to_owned(),
-            inside: WORKSPACE.into(),
+        let layer = self.scratch.join("layer");
+        mounts.push(match self.writes {
+            Writes::ToView => Mount::ReadWrite {
+                host: self.root.to_owned(),
+                inside: WORKSPACE.into(),
+            },
+            Writes::Discarded => layered(self.root, &layer).map_err(made)?,
         });
         mounts.push(Mount::ReadWrite {
             host: build,
@@ -76,6 +92,22 @@ impl OnView<'_> {
             stdin,
             pass: vec![],
         };
-        self.house.launcher.run(command).await
+        let finished = self.house.launcher.run(command).await;
+        crate::view::remove(&layer).map_err(made)?;
+        finished
     }
+}
+
+/// The view with a layer over it that takes the writes; one that an interrupted command left is cleared first.
+fn layered(root: &Path, layer: &Path) -> std::io::Result<Mount> {
+    crate::view::remove(layer)?;
+    let (upper, work) = (layer.join("upper"), layer.join("work"));
+    std::fs::create_dir_all(&upper)?;
+    std::fs::create_dir_all(&work)?;
+    Ok(Mount::Overlay {
+        lower: root.to_owned(),
+        upper,
+        work,
+        inside: WORKSPACE.into(),
+    })
 }

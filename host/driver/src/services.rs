@@ -12,7 +12,7 @@ use sandbox::message::model::{Alias, ModelError, Request, Response};
 use sandbox::message::process::{self, Command, Invocation, Output, ProcessError, ProjectCommand};
 use sandbox::message::release::{Health, ReleaseError, Version};
 
-use crate::commands::OnView;
+use crate::commands::{OnView, Writes};
 use crate::context::Watcher;
 use crate::house::House;
 use crate::releases::Releases;
@@ -63,6 +63,7 @@ impl Services for StepServices {
             project: &self.project,
             root,
             scratch: &self.scratch,
+            writes: Writes::Discarded,
         };
         match on_view
             .run(

@@ -125,9 +125,10 @@ impl Drop for View {
     }
 }
 
-/// Removes a tree that an agent wrote: directories without permissions among it.
-fn remove(directory: &Path) -> std::io::Result<()> {
+/// Removes a tree that an agent wrote, directories without permissions among it; none is as good.
+pub(crate) fn remove(directory: &Path) -> std::io::Result<()> {
     match std::fs::remove_dir_all(directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
             open_up(directory)?;
             std::fs::remove_dir_all(directory)

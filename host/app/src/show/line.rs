@@ -40,13 +40,14 @@ pub fn of(recorded: &Recorded) -> Option<String> {
                     .count()
             };
             let red = count(TestOutcome::Failed) + count(TestOutcome::Errored);
+            let green = match count(TestOutcome::Passed) {
+                // Some runners name only the tests that fail.
+                0 => String::new(),
+                green => format!(", {green} green"),
+            };
             match report.outcome {
-                SuiteOutcome::Passed => {
-                    format!("baseline: {} tests pass", count(TestOutcome::Passed))
-                }
-                SuiteOutcome::Failed => {
-                    format!("baseline: {red} red, {} green", count(TestOutcome::Passed))
-                }
+                SuiteOutcome::Passed => format!("baseline: all tests pass{green}"),
+                SuiteOutcome::Failed => format!("baseline: {red} red{green}"),
                 SuiteOutcome::Errored => "baseline: the tests could not run".into(),
                 SuiteOutcome::Empty => "baseline: no test ran".into(),
             }

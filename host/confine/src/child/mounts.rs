@@ -56,7 +56,7 @@ pub(crate) fn build(specification: &Specification) -> Result<(), Failed> {
     }
     sys::pivot_here().at("pivot root")?;
     std::env::set_current_dir("/").at("pivot root")?;
-    limit_processes(specification.limits.processes)?;
+    limit_processes(specification.limits.processes, specification.by_root)?;
     sys::remount(
         "/",
         libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV,
@@ -205,12 +205,30 @@ fn attach(tree: &OwnedFd, target: &Path) -> Result<(), Failed> {
     .at("mount")
 }
 
-/// Bounds the whole tree: RLIMIT_NPROC does not hold for root, a namespace's `pid_max` (Linux 6.14) holds for all.
-fn limit_processes(processes: u32) -> Result<(), Failed> {
-    // The kernel takes no less than its reserved pids and one.
-    let written = fs::write("/proc/sys/kernel/pid_max", processes.max(310).to_string());
-    if written.is_err() && rustix::process::getuid().as_raw() == 0 {
-        return written.at("process limit");
+/// Bounds the whole tree: RLIMIT_NPROC does not hold for root, a namespace's `pid_max` holds for all.
+fn limit_processes(processes: u32, by_root: bool) -> Result<(), Failed> {
+    if has_pid_max_of_its_own() {
+        // The kernel takes no less than its reserved pids and one.
+        return fs::write("/proc/sys/kernel/pid_max", processes.max(310).to_string())
+            .at("process limit");
     }
-    Ok(())
+    if !by_root {
+        return Ok(());
+    }
+    Err(Failed {
+        step: "process limit".into(),
+        error: std::io::Error::from_raw_os_error(libc::ENOSYS),
+    })
+}
+
+/// From Linux 6.14 each pid namespace has its own. Before, the file is the whole machine's, and root could write it.
+fn has_pid_max_of_its_own() -> bool {
+    let release = rustix::system::uname()
+        .release()
+        .to_string_lossy()
+        .into_owned();
+    let mut numbers = release
+        .split(['.', '-'])
+        .map_while(|part| part.parse::<u32>().ok());
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (6, 14)
 }

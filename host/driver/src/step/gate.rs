@@ -16,7 +16,7 @@ use moat_sdk::report::{Outcome, Report};
 use project::Project;
 use repo::{DiffLimits, Mirror};
 
-use crate::commands::OnView;
+use crate::commands::{OnView, Writes};
 use crate::context::Context;
 use crate::house::House;
 use crate::step::{Failed, cut, failed, setup, signature};
@@ -123,6 +123,7 @@ async fn command(
         project: run.project,
         root: &root,
         scratch: &scratch,
+        writes: Writes::ToView,
     };
     let finished = on_view
         .run(argv, "", vec![], Duration::from_millis(timeout_ms))
