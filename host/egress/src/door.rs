@@ -1,0 +1,244 @@
+//! Calls to one configured service: its origin, its credential, its connections; nothing of them is shared with another.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::header::{HeaderName, HeaderValue};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+
+use crate::endpoint::Endpoint;
+use crate::error::EgressError;
+use crate::secret::Secret;
+
+/// A host that does not take a connection by then is down.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// Services that stream say something (an event or a ping) far more often.
+const SILENCE: Duration = Duration::from_secs(180);
+
+/// The longest answer of a model has some hundred kilobytes.
+const BODY_BYTES_MAX: usize = 64 << 20;
+
+/// A credential and the header that carries it.
+#[derive(Debug)]
+pub struct Credential {
+    name: HeaderName,
+    value: HeaderValue,
+    secret: Secret,
+}
+
+impl Credential {
+    /// Puts a secret into a header: `format` has `{}` where the secret stands, such as `Bearer {}`.
+    ///
+    /// # Errors
+    /// [`EgressError::Setup`] when the header's name or format is none.
+    pub fn new(header: &str, format: &str, secret: Secret) -> Result<Credential, EgressError> {
+        let setup = |why: &str| EgressError::Setup { why: why.into() };
+        let name = HeaderName::from_bytes(header.as_bytes())
+            .map_err(|_| setup("the credential's header has no valid name"))?;
+        if format.matches("{}").count() != 1 {
+            return Err(setup(
+                "the credential's format needs {} once, where the secret stands",
+            ));
+        }
+        let mut value = HeaderValue::from_str(&format.replace("{}", secret.expose()))
+            .map_err(|_| setup("the credential's format holds what no header may hold"))?;
+        value.set_sensitive(true);
+        Ok(Credential {
+            name,
+            value,
+            secret,
+        })
+    }
+}
+
+/// The way to one service.
+#[derive(Debug)]
+pub struct Door {
+    client: reqwest::Client,
+    endpoint: Endpoint,
+    credential: Option<Credential>,
+}
+
+/// The beginning of an answer, with the rest to come.
+#[derive(Debug)]
+pub struct Response {
+    /// The HTTP status.
+    pub status: u16,
+    /// What the service asks to wait before the next call, if it says so in seconds.
+    pub retry_after: Option<Duration>,
+    /// The rest.
+    pub body: Body,
+}
+
+/// An answer's body as it arrives.
+#[derive(Debug)]
+pub struct Body {
+    response: reqwest::Response,
+    taken: usize,
+}
+
+impl Door {
+    /// Opens the way. `authorities` is a PEM file's text with certificate authorities to trust beside the public ones.
+    ///
+    /// # Errors
+    /// [`EgressError::Setup`].
+    pub fn open(
+        endpoint: Endpoint,
+        credential: Option<Credential>,
+        authorities: Option<&[u8]>,
+    ) -> Result<Door, EgressError> {
+        let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls(authorities)?)
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .referer(false)
+            .connect_timeout(CONNECT)
+            .user_agent(concat!("moat/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| EgressError::Setup {
+                why: error.without_url().to_string(),
+            })?;
+        Ok(Door {
+            client,
+            endpoint,
+            credential,
+        })
+    }
+
+    /// Posts JSON to a path below the endpoint. Headers and path are the program's own.
+    ///
+    /// # Errors
+    /// [`EgressError`] when no answer begins; an answer of any status is an answer.
+    pub async fn post(
+        &self,
+        path: &str,
+        headers: &[(&'static str, &'static str)],
+        body: Vec<u8>,
+    ) -> Result<Response, EgressError> {
+        let mut request = self
+            .client
+            .post(self.endpoint.join(path))
+            .header("content-type", "application/json")
+            .body(body);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if let Some(credential) = &self.credential {
+            request = request.header(&credential.name, &credential.value);
+        }
+        let response = within(SILENCE, request.send())
+            .await?
+            .map_err(unreachable)?;
+        let retry_after = response
+            .headers()
+            .get("retry-after")
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.trim().parse::<u32>().ok())
+            .map(|seconds| Duration::from_secs(u64::from(seconds)));
+        Ok(Response {
+            status: response.status().as_u16(),
+            retry_after,
+            body: Body { response, taken: 0 },
+        })
+    }
+
+    /// Takes this door's secret out of a text that came back.
+    pub fn scrub(&self, text: &str) -> String {
+        match &self.credential {
+            Some(credential) => credential.secret.scrub(text),
+            None => text.to_owned(),
+        }
+    }
+}
+
+impl Body {
+    /// The next bytes; `None` at the end.
+    ///
+    /// # Errors
+    /// [`EgressError::TimedOut`], [`EgressError::BrokeOff`], [`EgressError::TooLarge`].
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, EgressError> {
+        let chunk = within(SILENCE, self.response.chunk())
+            .await?
+            .map_err(|error| EgressError::BrokeOff {
+                why: root_cause(&error.without_url()),
+            })?;
+        if let Some(bytes) = &chunk {
+            self.taken = self.taken.saturating_add(bytes.len());
+            if self.taken > BODY_BYTES_MAX {
+                return Err(EgressError::TooLarge {
+                    bytes_max: BODY_BYTES_MAX,
+                });
+            }
+        }
+        Ok(chunk)
+    }
+
+    /// The first `bytes_max` bytes of what is left, as text; what cannot be read is left out.
+    pub async fn beginning(mut self, bytes_max: usize) -> String {
+        let mut bytes = Vec::new();
+        while let Ok(Some(chunk)) = self.chunk().await {
+            bytes.extend_from_slice(&chunk);
+            if bytes.len() >= bytes_max {
+                bytes.truncate(bytes_max);
+                break;
+            }
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
+
+async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Result<T, EgressError> {
+    tokio::time::timeout(limit, future)
+        .await
+        .map_err(|_| EgressError::TimedOut {
+            seconds: limit.as_secs(),
+        })
+}
+
+fn unreachable(error: reqwest::Error) -> EgressError {
+    EgressError::Unreachable {
+        why: root_cause(&error.without_url()),
+    }
+}
+
+/// The innermost cause says what happened; the outer ones only where.
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
+fn tls(authorities: Option<&[u8]>) -> Result<rustls::ClientConfig, EgressError> {
+    let setup = |why: String| EgressError::Setup { why };
+    let mut roots = rustls::RootCertStore {
+        roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
+    };
+    if let Some(pem) = authorities {
+        let mut found = 0;
+        for certificate in CertificateDer::pem_slice_iter(pem) {
+            let refuse = |why: String| setup(format!("the certificate authorities: {why}"));
+            let certificate = certificate.map_err(|error| refuse(error.to_string()))?;
+            roots
+                .add(certificate)
+                .map_err(|error| refuse(error.to_string()))?;
+            found += 1;
+        }
+        if found == 0 {
+            return Err(setup(
+                "the file of certificate authorities holds no certificate".into(),
+            ));
+        }
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    Ok(rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| setup(error.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth())
+}

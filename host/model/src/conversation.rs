@@ -1,0 +1,278 @@
+//! What is asked of a model: turns, tools and the rules that every provider has for them.
+
+use std::collections::BTreeSet;
+
+use crate::error::ModelError;
+
+/// More is a mistake of the skill: the largest context of any model is smaller.
+const BYTES_MAX: usize = 16 << 20;
+
+/// Providers refuse more.
+const TOOLS_MAX: usize = 128;
+
+/// Whose turn it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speaker {
+    /// The one who asks.
+    User,
+    /// The model.
+    Assistant,
+}
+
+/// One part of a turn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// Words.
+    Text(String),
+    /// The model asks for a tool.
+    ToolUse {
+        /// Its id.
+        id: String,
+        /// The tool.
+        name: String,
+        /// JSON, as the model wrote it.
+        input: String,
+    },
+    /// The answer to a tool use.
+    ToolResult {
+        /// The tool use's id.
+        id: String,
+        /// The answer.
+        text: String,
+        /// Whether it is an error.
+        is_error: bool,
+    },
+}
+
+/// One turn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Turn {
+    /// Whose.
+    pub speaker: Speaker,
+    /// Its parts.
+    pub parts: Vec<Part>,
+}
+
+/// A tool on offer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tool {
+    /// Letters, digits, `_` and `-`; at most 64.
+    pub name: String,
+    /// What it does.
+    pub description: String,
+    /// JSON Schema of its input, as text.
+    pub input_schema: String,
+}
+
+/// All that is sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conversation {
+    /// The system prompt.
+    pub system: Option<String>,
+    /// The turns, the user's first.
+    pub turns: Vec<Turn>,
+    /// Tools on offer.
+    pub tools: Vec<Tool>,
+    /// Output tokens at most.
+    pub max_tokens: u32,
+}
+
+impl Conversation {
+    /// Checks what every provider would refuse, before anything is paid for it.
+    ///
+    /// # Errors
+    /// [`ModelError::Invalid`].
+    pub fn check(&self) -> Result<(), ModelError> {
+        let refuse = |why: &str| Err(ModelError::Invalid { why: why.into() });
+        match self.turns.first() {
+            None => return refuse("a conversation has at least one turn"),
+            Some(first) if first.speaker != Speaker::User => {
+                return refuse("the first turn is the user's");
+            }
+            Some(_) => {}
+        }
+        if self.bytes() > BYTES_MAX {
+            return refuse("the conversation is larger than any model takes");
+        }
+        if self.tools.len() > TOOLS_MAX {
+            return refuse("there are more than 128 tools");
+        }
+        for tool in &self.tools {
+            if !is_tool_name(&tool.name) {
+                return refuse("a tool's name has letters, digits, `_` and `-`, at most 64");
+            }
+            if schema(&tool.input_schema).is_none() {
+                return refuse("a tool's input schema is a JSON object");
+            }
+        }
+        self.check_turns()
+    }
+
+    /// Each tool use is answered in the turn after it, and nothing else is answered: providers refuse the rest.
+    fn check_turns(&self) -> Result<(), ModelError> {
+        let refuse = |why: &str| Err(ModelError::Invalid { why: why.into() });
+        let mut open: BTreeSet<&str> = BTreeSet::new();
+        for turn in &self.turns {
+            let mut asked = BTreeSet::new();
+            for part in &turn.parts {
+                match (part, turn.speaker) {
+                    (Part::Text(_), _) => {}
+                    (Part::ToolUse { id, name, .. }, Speaker::Assistant) => {
+                        if !is_tool_name(name) || id.is_empty() || !asked.insert(id.as_str()) {
+                            return refuse("a tool use has a tool's name and an id of its own");
+                        }
+                    }
+                    (Part::ToolResult { id, .. }, Speaker::User) => {
+                        if !open.remove(id.as_str()) {
+                            return refuse("a tool result answers a tool use of the turn before");
+                        }
+                    }
+                    _ => return refuse("the model uses tools, and the user answers them"),
+                }
+            }
+            if !open.is_empty() {
+                return refuse("every tool use is answered in the next turn");
+            }
+            open = asked;
+        }
+        if open.is_empty() {
+            Ok(())
+        } else {
+            refuse("every tool use is answered in the next turn")
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        let parts = self.turns.iter().flat_map(|turn| &turn.parts);
+        let parts: usize = parts
+            .map(|part| match part {
+                Part::Text(text) => text.len(),
+                Part::ToolUse { id, name, input } => id.len() + name.len() + input.len(),
+                Part::ToolResult { id, text, .. } => id.len() + text.len(),
+            })
+            .sum();
+        let tools: usize = self
+            .tools
+            .iter()
+            .map(|tool| tool.name.len() + tool.description.len() + tool.input_schema.len())
+            .sum();
+        parts + tools + self.system.as_ref().map_or(0, String::len)
+    }
+
+    /// Input tokens at most, for setting money aside: text and code have some four bytes a token and no common
+    /// tokenizer needs more than one token for two bytes of them; each part costs a few more for its frame.
+    pub fn input_tokens_at_most(&self) -> u64 {
+        let parts: usize = self.turns.iter().map(|turn| turn.parts.len() + 1).sum();
+        (self.bytes() / 2 + 32 * (parts + self.tools.len()) + 512) as u64
+    }
+
+    /// Input tokens of a call whose provider did not count them.
+    pub(crate) fn input_tokens_reckoned(&self) -> u64 {
+        self.bytes().div_ceil(4) as u64
+    }
+}
+
+fn is_tool_name(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
+}
+
+/// A tool's schema as JSON, if it is an object.
+pub(crate) fn schema(text: &str) -> Option<serde_json::Value> {
+    serde_json::from_str::<serde_json::Value>(text)
+        .ok()
+        .filter(serde_json::Value::is_object)
+}
+
+/// A tool's input as the object that providers want; what the model wrote otherwise is kept as a text in one.
+pub(crate) fn input_object(text: &str) -> serde_json::Value {
+    if text.trim().is_empty() {
+        return serde_json::json!({});
+    }
+    schema(text).unwrap_or_else(|| serde_json::json!({ "unreadable": text }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(parts: Vec<Part>) -> Turn {
+        Turn {
+            speaker: Speaker::User,
+            parts,
+        }
+    }
+
+    fn asks(id: &str) -> Turn {
+        Turn {
+            speaker: Speaker::Assistant,
+            parts: vec![Part::ToolUse {
+                id: id.into(),
+                name: "read".into(),
+                input: "{}".into(),
+            }],
+        }
+    }
+
+    fn answers(id: &str) -> Turn {
+        user(vec![Part::ToolResult {
+            id: id.into(),
+            text: "x".into(),
+            is_error: false,
+        }])
+    }
+
+    fn verdict(turns: Vec<Turn>) -> bool {
+        let conversation = Conversation {
+            system: None,
+            turns,
+            tools: vec![],
+            max_tokens: 10,
+        };
+        conversation.check().is_ok()
+    }
+
+    #[test]
+    fn tool_uses_and_results_stand_in_pairs() {
+        let hello = || user(vec![Part::Text("hello".into())]);
+        assert!(verdict(vec![hello()]));
+        assert!(verdict(vec![hello(), asks("1"), answers("1")]));
+        assert!(!verdict(vec![]));
+        assert!(!verdict(vec![asks("1"), answers("1")]));
+        assert!(!verdict(vec![hello(), asks("1")]));
+        assert!(!verdict(vec![hello(), asks("1"), hello()]));
+        assert!(!verdict(vec![hello(), asks("1"), answers("2")]));
+        assert!(!verdict(vec![hello(), answers("1")]));
+        assert!(!verdict(vec![
+            hello(),
+            asks("1"),
+            answers("1"),
+            answers("1")
+        ]));
+        assert!(!verdict(vec![user(asks("1").parts)]));
+    }
+
+    #[test]
+    fn tools_have_sound_names_and_schemas() {
+        let with = |name: &str, schema: &str| {
+            let tools = vec![Tool {
+                name: name.into(),
+                description: String::new(),
+                input_schema: schema.into(),
+            }];
+            let conversation = Conversation {
+                system: None,
+                turns: vec![user(vec![Part::Text("x".into())])],
+                tools,
+                max_tokens: 1,
+            };
+            conversation.check().is_ok()
+        };
+        assert!(with("read_file", "{\"type\":\"object\"}"));
+        for (name, schema) in [("", "{}"), ("a b", "{}"), ("a", "[]"), ("a", "{")] {
+            assert!(!with(name, schema), "{name} {schema}");
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! Calls over the real wire formats, to a provider on loopback that fails in every way that providers do.
+#![allow(clippy::unwrap_used, reason = "tests may stop at the first surprise")]
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use model::{
+    Backoff, Config, Conversation, Exchange, Heard, ModelError, Models, Part, Speaker, Stop, Tool,
+    Turn, Usage,
+};
+use serde_json::{Value, json};
+use support::http::Server;
+use support::model::{Answer, Say, script, text};
+
+const QUICK: Backoff = Backoff {
+    base: Duration::from_millis(2),
+    longest: Duration::from_millis(10),
+    patience: Duration::from_secs(5),
+    calls: 4,
+    broken_calls: 2,
+};
+
+const KEY: &str = "sk-canary-93cf";
+
+fn models(server: &Server, api: &str, key_file: &std::path::Path) -> Models {
+    std::fs::write(key_file, format!("{KEY}\n")).unwrap();
+    let path = if api == "openai" { "/v1" } else { "" };
+    let config = format!(
+        "[provider.p]\napi = \"{api}\"\nurl = \"http://127.0.0.1:{}{path}\"\nkey-file = {:?}\n\
+         [model.m]\nprovider = \"p\"\nid = \"vendor-1\"\ncontext-tokens = 1000\noutput-tokens = 100\nprice = {{ input = 1, output = 2 }}\n",
+        server.port, key_file
+    );
+    Models::new(Config::parse(&config, "models.toml").unwrap(), QUICK)
+}
+
+fn conversation() -> Conversation {
+    Conversation {
+        system: Some("be brief".into()),
+        turns: vec![Turn {
+            speaker: Speaker::User,
+            parts: vec![Part::Text("hello".into())],
+        }],
+        tools: vec![Tool {
+            name: "look".into(),
+            description: "looks".into(),
+            input_schema: "{\"type\":\"object\"}".into(),
+        }],
+        max_tokens: 77,
+    }
+}
+
+struct Called {
+    exchange: Exchange,
+    server: Server,
+    waits: usize,
+}
+
+fn call(api: &str, answers: Vec<Answer>) -> Called {
+    let dir = tempfile::tempdir().unwrap();
+    let server = script(answers);
+    let models = models(&server, api, &dir.path().join("key"));
+    let waits = Mutex::new(0);
+    let heard = |heard: Heard<'_>| {
+        if let Heard::Waiting { .. } = heard {
+            *waits.lock().unwrap() += 1;
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let exchange = runtime.block_on(models.chat("m", &conversation(), &heard));
+    let waits = *waits.lock().unwrap();
+    Called {
+        exchange,
+        server,
+        waits,
+    }
+}
+
+fn good() -> Answer {
+    Answer::Says(vec![text("done"), Say::Tool("look", json!({"at": "ünï"}))])
+}
+
+#[test]
+fn both_apis_give_the_same_reply_and_get_the_key_in_their_header() {
+    for (api, target, header, value) in [
+        ("anthropic", "/v1/messages", "x-api-key", KEY.to_owned()),
+        (
+            "openai",
+            "/v1/chat/completions",
+            "authorization",
+            format!("Bearer {KEY}"),
+        ),
+    ] {
+        let called = call(api, vec![good()]);
+        let reply = called.exchange.reply.unwrap();
+        assert_eq!(reply.parts.len(), 2, "{api}");
+        assert_eq!(reply.parts[0], Part::Text("done".into()));
+        let Part::ToolUse { name, input, .. } = &reply.parts[1] else {
+            panic!("{api}: {:?}", reply.parts)
+        };
+        assert_eq!(
+            (name.as_str(), serde_json::from_str::<Value>(input).unwrap()),
+            ("look", json!({"at": "ünï"}))
+        );
+        assert_eq!(reply.stop, Stop::ToolUse);
+        assert_eq!(called.exchange.usage.tokens(), 1160, "{api}");
+        assert_eq!((called.exchange.calls, called.waits), (1, 0));
+        let seen = called.server.seen();
+        assert_eq!(seen[0].target, target);
+        assert_eq!(seen[0].header(header), Some(value.as_str()));
+        let body: Value = serde_json::from_slice(&seen[0].body).unwrap();
+        assert_eq!(
+            (body["model"].as_str(), body["max_tokens"].as_u64()),
+            (Some("vendor-1"), Some(77))
+        );
+        assert!(!String::from_utf8_lossy(&seen[0].body).contains(KEY));
+    }
+}
+
+#[test]
+fn overload_is_waited_for_and_paid_once() {
+    for api in ["anthropic", "openai"] {
+        let called = call(
+            api,
+            vec![
+                Answer::Status(529, None, "Overloaded".into()),
+                Answer::Status(429, Some(0), "slowly".into()),
+                Answer::OverloadedInStream,
+                good(),
+            ],
+        );
+        assert!(called.exchange.reply.is_ok(), "{:?}", called.exchange);
+        assert_eq!((called.exchange.calls, called.waits), (4, 3));
+    }
+}
+
+#[test]
+fn overload_without_end_is_an_error_after_a_bounded_number_of_calls() {
+    let called = call(
+        "anthropic",
+        vec![Answer::Status(529, None, "Overloaded".into())],
+    );
+    assert_eq!(
+        called.exchange.reply,
+        Err(ModelError::Unavailable {
+            calls: 4,
+            last: "status 529: Overloaded".into()
+        })
+    );
+    assert_eq!(
+        (called.server.seen().len(), called.exchange.usage),
+        (4, Usage::default())
+    );
+    let later = call(
+        "openai",
+        vec![Answer::Status(503, Some(9999), "later".into())],
+    );
+    assert!(matches!(
+        later.exchange.reply,
+        Err(ModelError::Unavailable { calls: 1, .. })
+    ));
+}
+
+#[test]
+fn answers_that_break_off_are_counted_and_given_up_soon() {
+    for api in ["anthropic", "openai"] {
+        let broken = || Answer::BreaksOff(vec![text(&"x".repeat(300)), text("y")]);
+        let called = call(api, vec![broken(), good()]);
+        assert!(called.exchange.reply.is_ok(), "{:?}", called.exchange);
+        assert!(
+            called.exchange.usage.tokens() > 1160,
+            "{api}: what broke off is paid for as well"
+        );
+        let called = call(api, vec![broken()]);
+        assert!(
+            matches!(
+                called.exchange.reply,
+                Err(ModelError::Broken { calls: 2, .. })
+            ),
+            "{:?}",
+            called.exchange
+        );
+    }
+}
+
+#[test]
+fn garbage_is_broken() {
+    for garbage in [
+        "data: {\"type\": \"message_start\"",
+        "data: {}\n\n",
+        "<html>hello</html>",
+        "data: null\n\n",
+        "",
+        "data: {\"choices\": 7}\n\n",
+        "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
+    ] {
+        for api in ["anthropic", "openai"] {
+            let called = call(api, vec![Answer::Garbage(garbage.into())]);
+            assert!(
+                matches!(called.exchange.reply, Err(ModelError::Broken { .. })),
+                "{api} {garbage:?}: {:?}",
+                called.exchange
+            );
+        }
+    }
+}
+
+#[test]
+fn what_would_fail_again_is_not_called_again() {
+    let refused = |status, message: &str| {
+        let called = call(
+            "anthropic",
+            vec![Answer::Status(status, None, message.into())],
+        );
+        assert_eq!(called.server.seen().len(), 1, "{status}");
+        called.exchange.reply.unwrap_err()
+    };
+    assert!(matches!(
+        refused(401, "bad key"),
+        ModelError::Unauthorised { status: 401, .. }
+    ));
+    assert!(matches!(
+        refused(429, "insufficient_quota"),
+        ModelError::Unauthorised { .. }
+    ));
+    assert!(matches!(refused(400, "no"), ModelError::Invalid { .. }));
+    assert!(matches!(refused(404, "no"), ModelError::Setup { .. }));
+    assert!(matches!(refused(302, "there"), ModelError::Setup { .. }));
+}
+
+#[test]
+fn a_provider_that_repeats_the_key_does_not_bring_it_back() {
+    let error = call(
+        "anthropic",
+        vec![Answer::Status(401, None, format!("key {KEY} is unknown"))],
+    );
+    let error = error.exchange.reply.unwrap_err();
+    assert!(!format!("{error} {error:?}").contains(KEY), "{error}");
+    let echo = Answer::Says(vec![
+        text(&format!("your key is {KEY}")),
+        Say::Tool("look", json!({"key": KEY})),
+    ]);
+    for api in ["anthropic", "openai"] {
+        let called = call(api, vec![echo.clone()]);
+        let reply = format!("{:?}", called.exchange.reply.unwrap());
+        assert!(
+            !reply.contains(KEY) && reply.contains("[secret]"),
+            "{reply}"
+        );
+    }
+}
+
+#[test]
+fn limits_and_refusals_are_told_apart() {
+    for api in ["anthropic", "openai"] {
+        for (stop, wanted) in [("max_tokens", Stop::MaxTokens), ("refusal", Stop::Refusal)] {
+            let called = call(api, vec![Answer::Stops(stop, vec![text("well")])]);
+            assert_eq!(called.exchange.reply.unwrap().stop, wanted, "{api}");
+        }
+    }
+}
+
+#[test]
+fn nobody_there_and_nothing_configured_are_errors_of_their_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = script(vec![good()]);
+    let key = dir.path().join("key");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let known = models(&server, "openai", &key);
+    let ask = |models: &Models, name: &str| {
+        runtime
+            .block_on(models.chat(name, &conversation(), &|_| {}))
+            .reply
+            .unwrap_err()
+    };
+    assert!(matches!(
+        ask(&known, "other"),
+        ModelError::NotConfigured { .. }
+    ));
+    std::fs::remove_file(&key).unwrap();
+    assert!(matches!(ask(&known, "m"), ModelError::Setup { .. }));
+    assert!(server.seen().is_empty());
+    let closed = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap().port()
+    };
+    let text = format!(
+        "[provider.p]\napi = \"openai\"\nurl = \"http://127.0.0.1:{closed}\"\n[model.m]\nprovider = \"p\"\nid = \"x\"\ncontext-tokens = 10\noutput-tokens = 1\nprice = {{ input = 0, output = 0 }}\n"
+    );
+    let nobody = Models::new(Config::parse(&text, "models.toml").unwrap(), QUICK);
+    assert!(matches!(
+        ask(&nobody, "m"),
+        ModelError::Unavailable { calls: 4, .. }
+    ));
+}
