@@ -85,46 +85,68 @@ fn a_skill_that_fails_the_same_way_twice_is_not_asked_again() {
     assert_eq!(script.run.parked, Some(Parking::NoProgress));
 }
 
+fn reserved(call: u64, money: u64, tokens: u64) -> Event {
+    let money = Micros(money);
+    Event::Reserved {
+        call,
+        alias: "coder".into(),
+        model: "provider/model".into(),
+        reservation: Reservation { money, tokens },
+    }
+}
+
 #[test]
 fn money_set_aside_counts_until_it_is_settled() {
     let mut script = Script::ready(pipeline());
+    assert!(
+        script.try_event(reserved(1, 1, 1)).is_err(),
+        "outside of any step"
+    );
     script.begin();
-    let reservation = Reservation {
-        money: Micros(600_000),
-        tokens: 500,
-    };
-    script.event(Event::Reserved {
-        call: 1,
-        reservation,
-    });
+    script.event(reserved(1, 600_000, 500));
     assert_eq!(script.run.remaining().money, Micros(400_000));
     assert!(
-        script
-            .try_event(Event::Reserved {
-                call: 1,
-                reservation
-            })
-            .is_err(),
+        script.try_event(reserved(1, 1, 1)).is_err(),
         "twice the same call"
     );
-    script.event(Event::Settled {
-        call: 1,
-        spend: Spend {
-            money: Micros(100_000),
-            tokens: 90,
-            calls: 1,
-        },
-    });
+    assert!(
+        script.try_event(reserved(2, 400_001, 1)).is_err(),
+        "more money than is left"
+    );
+    assert!(
+        script.try_event(reserved(2, 1, 501)).is_err(),
+        "more tokens than are left"
+    );
+    let settled = |spend| Event::Settled { call: 1, spend };
+    script.event(settled(Spend {
+        money: Micros(100_000),
+        tokens: 90,
+        calls: 1,
+    }));
     assert_eq!(script.run.remaining().money, Micros(900_000));
     assert!(
-        script
-            .try_event(Event::Settled {
-                call: 1,
-                spend: Spend::default()
-            })
-            .is_err(),
+        script.try_event(settled(Spend::default())).is_err(),
         "settled twice"
     );
+    script.event(reserved(2, 900_000, 910));
+}
+
+/// A call that was lost with its driver counts as spent, and a resumed budget comes on top of it.
+#[test]
+fn a_used_budget_parks_and_a_person_gives_it_once_more() {
+    let mut script = Script::ready(pipeline());
+    let step = script.begin();
+    script.event(reserved(1, 1_000_000, 10));
+    script.event(Event::StepFailed {
+        step,
+        failure: failure(Cause::Budget, "money"),
+    });
+    assert!(matches!(
+        script.run.parked,
+        Some(Parking::BudgetUsed { .. })
+    ));
+    script.event(Event::Resumed { by: "me".into() });
+    assert_eq!(script.run.remaining().money, Micros(1_000_000));
 }
 
 #[test]

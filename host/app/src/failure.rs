@@ -35,7 +35,7 @@ fn exit(error: &anyhow::Error) -> Exit {
                 _ => Exit::Failed,
             };
         }
-        if let Some(HouseError::Policy(_)) = cause.downcast_ref::<HouseError>() {
+        if let Some(HouseError::Config(_)) = cause.downcast_ref::<HouseError>() {
             return Exit::Refused;
         }
         if cause.is::<flow::id::InvalidId>() {

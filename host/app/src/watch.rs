@@ -1,11 +1,12 @@
 //! Live progress: one line an event, and on a terminal a last line that says what is going on now.
 
 use std::io::{IsTerminal as _, Write as _};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use driver::Watcher;
-use flow::Recorded;
+use flow::money::Spend;
+use flow::{Event, Recorded};
 
 use crate::show::line;
 use crate::show::text::{one_line, span};
@@ -15,6 +16,7 @@ pub struct Terminal {
     begun: Instant,
     live: bool,
     quiet: bool,
+    spend: Mutex<Spend>,
     out: Mutex<()>,
 }
 
@@ -25,6 +27,7 @@ impl Terminal {
             begun: Instant::now(),
             live: std::io::stderr().is_terminal(),
             quiet,
+            spend: Mutex::default(),
             out: Mutex::new(()),
         }
     }
@@ -43,10 +46,14 @@ impl Terminal {
 
 impl Watcher for Terminal {
     fn event(&self, recorded: &Recorded) {
+        if let Event::Settled { spend, .. } = &recorded.event {
+            let mut sum = self.spend.lock().unwrap_or_else(PoisonError::into_inner);
+            *sum = sum.plus(*spend);
+        }
         if self.quiet {
             return;
         }
-        let begins = matches!(recorded.event, flow::Event::StepStarted { .. });
+        let begins = matches!(recorded.event, Event::StepStarted { .. });
         if let Some(text) = line::of(recorded) {
             // A step that begins is news only while it lasts.
             if self.live || !begins {
@@ -57,7 +64,12 @@ impl Watcher for Terminal {
 
     fn note(&self, text: &str) {
         if self.live && !self.quiet {
-            self.say(&one_line(text, 100), false);
+            let spend = *self.spend.lock().unwrap_or_else(PoisonError::into_inner);
+            let cost = match spend.calls {
+                0 => String::new(),
+                _ => format!("   [{} so far, {} tokens]", spend.money, spend.tokens),
+            };
+            self.say(&format!("{}{cost}", one_line(text, 100)), false);
         }
     }
 }

@@ -82,7 +82,7 @@ pub enum DriveError {
 /// One run with all that it is bound to.
 pub(crate) struct Context {
     pub(crate) house: Arc<House>,
-    pub(crate) ledger: Ledger,
+    pub(crate) ledger: Arc<Ledger>,
     pub(crate) source: Source,
     pub(crate) mirror: Mirror,
     pub(crate) project: Arc<Project>,
@@ -136,7 +136,7 @@ impl Context {
         }
         Ok(Context {
             house,
-            ledger,
+            ledger: Arc::new(ledger),
             source,
             mirror,
             project: Arc::new(project),

@@ -1,12 +1,14 @@
 //! What moat has on this machine: its state directory, journal, sandbox, tools, catalog and policy.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use capability::{ConfigError, Policy};
 use catalog::{Catalog, PackageError};
 use confine::{Launcher, Toolchains};
 use flow::id::{Digest, RunId};
 use journal::{Journal, JournalError};
+use model::{Backoff, Models};
 use sandbox::{LoadError, Sandbox, SandboxConfig};
 
 /// Opened once a process.
@@ -25,6 +27,8 @@ pub struct House {
     pub catalog: Catalog,
     /// The ceiling for all of them.
     pub policy: Policy,
+    /// Models of this machine's `models.toml`.
+    pub models: Arc<Models>,
 }
 
 /// Why the house cannot be opened.
@@ -40,9 +44,9 @@ pub enum HouseError {
         /// What the system says.
         error: std::io::Error,
     },
-    /// The organisation's policy.
+    /// The organisation's policy, or the machine's models.
     #[error(transparent)]
-    Policy(#[from] ConfigError),
+    Config(#[from] ConfigError),
     /// The journal.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -58,7 +62,7 @@ impl House {
     /// Opens the house at a state directory. `program` is this very program, which becomes launcher and worker.
     ///
     /// # Errors
-    /// [`HouseError`]. An unreadable policy stops everything: it never falls back to the built-in one.
+    /// [`HouseError`]. An unreadable file stops everything: policy never falls back to the built-in one.
     pub fn open(root: &Path, program: &Path) -> Result<House, HouseError> {
         let state = |error| HouseError::State {
             path: root.to_owned(),
@@ -72,11 +76,13 @@ impl House {
             worker_program: program.to_owned(),
             cache_dir: root.join("compiled"),
         };
-        let path = root.join("policy.toml");
-        let policy = match std::fs::read_to_string(&path) {
-            Ok(text) => Policy::parse(&text, &path.display().to_string())?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Policy::builtin()?,
-            Err(error) => return Err(HouseError::State { path, error }),
+        let policy = match config_text(&root, "policy.toml")? {
+            Some((text, path)) => Policy::parse(&text, &path)?,
+            None => Policy::builtin()?,
+        };
+        let models = match config_text(&root, model::FILE)? {
+            Some((text, path)) => model::Config::parse(&text, &path)?,
+            None => model::Config::default(),
         };
         Ok(House {
             journal: Journal::open(&root)?,
@@ -85,6 +91,7 @@ impl House {
             tools: Toolchains::discover(&|name| std::env::var_os(name)),
             catalog: Catalog::bundled()?,
             policy,
+            models: Arc::new(Models::new(models, Backoff::STANDARD)),
             root,
         })
     }
@@ -113,6 +120,16 @@ impl House {
     /// Disposable things of a run.
     pub fn run_dir(&self, run: &RunId) -> PathBuf {
         self.root.join("runs").join(run.as_str())
+    }
+}
+
+/// The text of a file of the state directory with its path, if it is there.
+fn config_text(root: &Path, name: &str) -> Result<Option<(String, String)>, HouseError> {
+    let path = root.join(name);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(Some((text, path.display().to_string()))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(HouseError::State { path, error }),
     }
 }
 

@@ -3,14 +3,18 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use flow::id::RunId;
+use flow::money::{Reservation, Spend};
 use flow::run::replay;
 use flow::{Event, Recorded, Run, apply};
 use journal::{Journal, RunLock, Stored};
 
 use crate::clock::now_ms;
 use crate::context::{DriveError, Watcher};
+use crate::models::Meter;
 
 /// The one writer of one run.
+///
+/// It is the meter of the run as well: what is set aside for a model call is durable before the call is made.
 pub(crate) struct Ledger {
     journal: Journal,
     state: Mutex<Run>,
@@ -82,6 +86,31 @@ impl Ledger {
         drop(state);
         recorded.iter().for_each(|one| self.watcher.event(one));
         Ok(())
+    }
+}
+
+impl Meter for Ledger {
+    fn remaining(&self) -> Reservation {
+        self.state().remaining()
+    }
+
+    fn reserve(&self, alias: &str, model: &str, wanted: Reservation) -> Result<u64, String> {
+        let call = self.state().calls + 1;
+        let event = Event::Reserved {
+            call,
+            alias: alias.to_owned(),
+            model: model.to_owned(),
+            reservation: wanted,
+        };
+        // A call that another one overtook is refused by the rules: numbers have no gaps.
+        self.append(vec![event])
+            .map_err(|error| error.to_string())?;
+        Ok(call)
+    }
+
+    fn settle(&self, call: u64, spend: Spend) -> Result<(), String> {
+        self.append(vec![Event::Settled { call, spend }])
+            .map_err(|error| error.to_string())
     }
 }
 

@@ -5,8 +5,7 @@ use std::path::Path;
 use capability::{ConfigError, Denial, Grant};
 use flow::Event;
 use flow::id::{Digest, InvalidId, Role, RunId, SkillName};
-use flow::money::Micros;
-use flow::pipeline::{Budget, Check, Deploy, Gate, Pipeline, Skill};
+use flow::pipeline::{Check, Deploy, Gate, Pipeline, Skill};
 use flow::role::Report;
 use flow::verdict::Base;
 use journal::JournalError;
@@ -81,6 +80,20 @@ pub enum OpenError {
         /// The program.
         program: String,
     },
+    /// An alias stands for a model that this machine does not have.
+    #[error(
+        "[models] {alias} = \"{model}\": {file} has no [model.{model}]{known}; docs/models.md says how to add one"
+    )]
+    NoModel {
+        /// The alias.
+        alias: String,
+        /// The model.
+        model: String,
+        /// The machine's file.
+        file: String,
+        /// What there is instead, for people.
+        known: String,
+    },
     /// A name in the file is none.
     #[error(transparent)]
     Name(#[from] InvalidId),
@@ -128,6 +141,7 @@ pub fn open(house: &House, repository: &Path, report: Report) -> Result<Opened, 
             });
         }
     }
+    check_models(house, &project)?;
     let mut pinning = Pinning {
         house,
         project: &project,
@@ -149,6 +163,24 @@ pub fn open(house: &House, repository: &Path, report: Report) -> Result<Opened, 
         run,
         withheld: pinning.withheld,
     })
+}
+
+fn check_models(house: &House, project: &Project) -> Result<(), OpenError> {
+    for (alias, model) in &project.models {
+        if house.models.find(model).is_none() {
+            let known: Vec<&str> = house.models.names().collect();
+            return Err(OpenError::NoModel {
+                alias: alias.clone(),
+                model: model.clone(),
+                file: house.root().join(model::FILE).display().to_string(),
+                known: match known.as_slice() {
+                    [] => String::new(),
+                    names => format!(" (it has {})", names.join(", ")),
+                },
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Sortable by time, and not to be guessed twice.
@@ -193,13 +225,7 @@ impl Pinning<'_> {
             implement,
             deploy,
             gates: pinned_gates(project),
-            // No model can be configured yet, so none can be paid.
-            budget: Budget {
-                attempts: project.attempts,
-                tokens: 0,
-                money: Micros(0),
-                active_ms: project.active_ms,
-            },
+            budget: project.budget,
         })
     }
 

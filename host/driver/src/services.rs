@@ -15,6 +15,7 @@ use sandbox::message::release::{Health, ReleaseError, Version};
 use crate::commands::{OnView, Writes};
 use crate::context::Watcher;
 use crate::house::House;
+use crate::models::StepModels;
 use crate::releases::Releases;
 
 /// The services of one step. The grant was asked before each call.
@@ -29,6 +30,8 @@ pub struct StepServices {
     pub scratch: PathBuf,
     /// For the deploy step.
     pub releases: Option<Releases>,
+    /// Models by alias.
+    pub models: StepModels,
     /// The most that a command may take.
     pub wall: Duration,
     /// Hears notes.
@@ -103,12 +106,12 @@ impl Services for StepServices {
         })
     }
 
-    async fn chat(&self, _request: Request) -> Result<Response, ModelError> {
-        Err(ModelError::NotConfigured)
+    async fn chat(&self, request: Request) -> Result<Response, ModelError> {
+        self.models.chat(request).await
     }
 
-    fn alias(&self, _name: &str) -> Option<Alias> {
-        None
+    fn alias(&self, name: &str) -> Option<Alias> {
+        self.models.alias(name)
     }
 
     fn note(&self, text: String) {

@@ -127,8 +127,12 @@ pub enum Event {
     },
     /// Money and tokens were set aside for a model call.
     Reserved {
-        /// Unique within the run.
+        /// 1 for the first of the run, without gaps.
         call: u64,
+        /// The alias that the skill asked for.
+        alias: String,
+        /// Who answers: provider and model.
+        model: String,
         /// How much.
         reservation: Reservation,
     },

@@ -2,6 +2,7 @@
 //!
 //! Pure: no I/O, no clock, no randomness, no async. Whoever drives it journals an event first and applies it then.
 
+mod budget;
 pub mod event;
 pub mod id;
 pub mod money;

@@ -47,6 +47,18 @@ pub struct Spend {
     pub calls: u32,
 }
 
+impl Spend {
+    /// Adds what another call took.
+    #[must_use]
+    pub fn plus(self, other: Spend) -> Spend {
+        Spend {
+            money: self.money.plus(other.money),
+            tokens: self.tokens.saturating_add(other.tokens),
+            calls: self.calls.saturating_add(other.calls),
+        }
+    }
+}
+
 /// What a model call may cost, set aside before it is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Reservation {

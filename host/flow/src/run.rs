@@ -55,6 +55,8 @@ pub struct Run {
     pub merged: Option<CommitId>,
     /// The deployment, if there was one.
     pub deployment: Option<Deployment>,
+    /// Model calls that were begun.
+    pub calls: u64,
     /// What models took.
     pub spend: Spend,
     /// What is set aside for calls under way; a call that was lost in a crash stays here and counts as spent.
@@ -261,6 +263,7 @@ impl Run {
             merges_lost: 0,
             merged: None,
             deployment: None,
+            calls: 0,
             spend: Spend::default(),
             reserved: BTreeMap::new(),
             active_ms: 0,
@@ -321,19 +324,10 @@ impl Run {
                 self.finish("merge", at_ms)?;
                 step::merge::lost(self)?;
             }
-            Event::Reserved { call, reservation } => {
-                if self.reserved.insert(*call, *reservation).is_some() {
-                    return Err(format!("call {call} is reserved already"));
-                }
-            }
-            Event::Settled { call, spend } => {
-                self.reserved
-                    .remove(call)
-                    .ok_or_else(|| format!("call {call} was not reserved"))?;
-                self.spend.money = self.spend.money.plus(spend.money);
-                self.spend.tokens = self.spend.tokens.saturating_add(spend.tokens);
-                self.spend.calls = self.spend.calls.saturating_add(spend.calls);
-            }
+            Event::Reserved {
+                call, reservation, ..
+            } => self.reserve(*call, *reservation)?,
+            Event::Settled { call, spend } => self.settle(*call, spend)?,
             Event::Deployed { deployment } => {
                 self.finish("deploy", at_ms)?;
                 step::deploy::deployed(self, deployment)?;
@@ -373,48 +367,6 @@ impl Run {
             Some((step, _)) => Err(format!("`{step}` is under way")),
             None => Err("no step is under way".into()),
         }
-    }
-
-    /// What is spent and set aside, together.
-    pub fn committed(&self) -> Reservation {
-        self.reserved.values().fold(
-            Reservation {
-                money: self.spend.money,
-                tokens: self.spend.tokens,
-            },
-            |sum, one| Reservation {
-                money: sum.money.plus(one.money),
-                tokens: sum.tokens.saturating_add(one.tokens),
-            },
-        )
-    }
-
-    /// What is left of the budget for further model calls.
-    pub fn remaining(&self) -> Reservation {
-        let committed = self.committed();
-        let budget = &self.opened.pipeline.budget;
-        Reservation {
-            money: budget.money.less(committed.money),
-            tokens: budget.tokens.saturating_sub(committed.tokens),
-        }
-    }
-
-    /// Milliseconds of work that the run may still do.
-    pub fn remaining_ms(&self) -> u64 {
-        self.opened
-            .pipeline
-            .budget
-            .active_ms
-            .saturating_sub(self.active_ms)
-    }
-
-    fn budget_used(&self) -> Option<String> {
-        // A merge that was verified is finished, whatever the clock says: stopping there would waste the work.
-        if matches!(self.stage, Stage::MoveBranch(_) | Stage::Deploy(_)) {
-            return None;
-        }
-        (self.remaining_ms() == 0)
-            .then(|| format!("time: {} s", self.opened.pipeline.budget.active_ms / 1000))
     }
 
     /// The last attempt's candidate.

@@ -1,15 +1,17 @@
 //! The checked file: everything refers to something that exists, every quantity is in range.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use capability::config::parse;
 use capability::manifest::{is_plain_name, is_variable};
-use capability::{ConfigError, Globs, ProjectGrant, Source, quantity};
+use capability::{ConfigError, ProjectGrant, Source};
 use flow::id::{GateName, SkillName};
+use flow::pipeline::Budget;
 use toml::Spanned;
-use url::{Host, Url};
+use url::Url;
 
-use crate::raw::{Raw, RawDeploy, RawGate, RawGateKind};
+use crate::grants::Names;
+use crate::raw::Raw;
 
 /// What `moat.toml` says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,10 +30,10 @@ pub struct Project {
     pub deploy_skill: Option<SkillName>,
     /// What every candidate must pass, as written.
     pub gates: Vec<GateSpec>,
-    /// Calls of the implement skill.
-    pub attempts: u32,
-    /// Time in steps.
-    pub active_ms: u64,
+    /// Model aliases, each with the model's name in the machine's `models.toml`.
+    pub models: BTreeMap<String, String>,
+    /// What one run may use.
+    pub budget: Budget,
     /// Environment of commands.
     pub env: BTreeMap<String, String>,
     /// How to deploy.
@@ -92,9 +94,6 @@ pub struct Deploy {
     pub keep: u32,
 }
 
-/// Used where a gate states no limit of its own.
-const TIMEOUT_MS: u64 = 15 * 60_000;
-
 impl Project {
     /// Reads and checks the file.
     ///
@@ -133,10 +132,10 @@ impl Project {
         );
         let implement = skill(Some(raw.pipeline.implement))?
             .ok_or_else(|| source.whole("[pipeline] implement is missing", "name a skill"))?;
-        let gates = gates(raw.gate, &commands, source)?;
+        let gates = crate::gates::gates(raw.gate, &commands, source)?;
         let deploy = raw
             .deploy
-            .map(|deploy| checked_deploy(deploy, source))
+            .map(|deploy| crate::deploy::deploy(deploy, source))
             .transpose()?;
         if let (Some(span), None) = (deploy_span, &deploy) {
             return Err(source.error(
@@ -145,20 +144,15 @@ impl Project {
                 "add a [deploy] section, or take this line out",
             ));
         }
-        let budget_span = raw.budget.span();
-        let budget = raw.budget.into_inner();
-        let active_ms = quantity::millis(&budget.time).map_err(|e| {
-            source.error(budget_span.clone(), e.to_string(), "correct [budget] time")
-        })?;
-        if budget.attempts == 0 || budget.attempts > 100 || active_ms == 0 {
-            return Err(source.error(
-                budget_span,
-                "a budget has from 1 to 100 attempts and some time",
-                "correct [budget]",
-            ));
-        }
+        let models = crate::models::models(raw.models, source)?;
+        let budget = crate::models::budget(raw.budget, !models.is_empty(), source)?;
         let env = environment(raw.env, source)?;
-        let grants = grants(raw.grant, &commands, &env, source)?;
+        let names = Names {
+            commands: &commands,
+            env: &env,
+            models: &models,
+        };
+        let grants = crate::grants::grants(raw.grant, &names, source)?;
         Ok(Project {
             branch,
             commands,
@@ -167,8 +161,8 @@ impl Project {
             implement,
             deploy_skill,
             gates,
-            attempts: budget.attempts,
-            active_ms,
+            models,
+            budget,
             env,
             deploy,
             grants,
@@ -232,101 +226,6 @@ fn commands(
     raw.into_iter().map(check).collect()
 }
 
-fn gates(
-    raw: Vec<Spanned<RawGate>>,
-    commands: &BTreeMap<String, Vec<String>>,
-    source: Source<'_>,
-) -> Result<Vec<GateSpec>, ConfigError> {
-    if raw.is_empty() {
-        return Err(source.whole(
-            "there is no [[gate]]: anything would be merged",
-            "add at least one gate that runs the tests",
-        ));
-    }
-    let mut names = BTreeSet::new();
-    let mut gates = Vec::new();
-    for gate in raw {
-        let span = gate.span();
-        let gate = gate_of(gate, commands, source)?;
-        if !names.insert(gate.name.clone()) {
-            return Err(source.error(
-                span,
-                format!("gate {} stands twice", gate.name),
-                "give each its own name",
-            ));
-        }
-        gates.push(gate);
-    }
-    Ok(gates)
-}
-
-fn gate_of(
-    raw: Spanned<RawGate>,
-    commands: &BTreeMap<String, Vec<String>>,
-    source: Source<'_>,
-) -> Result<GateSpec, ConfigError> {
-    let span = raw.span();
-    let raw = raw.into_inner();
-    let refuse = |message: String| source.error(span.clone(), message, "correct this [[gate]]");
-    let name: GateName = raw
-        .name
-        .parse()
-        .map_err(|e: flow::id::InvalidId| refuse(e.to_string()))?;
-    let command = || {
-        let command = raw
-            .command
-            .clone()
-            .ok_or_else(|| refuse(format!("gate {name} needs `command`")))?;
-        if !commands.contains_key(&command) {
-            return Err(refuse(format!(
-                "gate {name} names the command `{command}`, which [commands] does not have"
-            )));
-        }
-        Ok(command)
-    };
-    let paths = || {
-        let paths = raw
-            .paths
-            .clone()
-            .filter(|paths| !paths.is_empty())
-            .ok_or_else(|| refuse(format!("gate {name} needs `paths`")))?;
-        Globs::new(paths.clone()).map_err(|e| refuse(e.to_string()))?;
-        Ok(paths)
-    };
-    let timeout_ms = raw
-        .timeout
-        .as_deref()
-        .map_or(Ok(TIMEOUT_MS), quantity::millis)
-        .map_err(|e| refuse(e.to_string()))?;
-    let kind = match raw.kind {
-        RawGateKind::Command if raw.paths.is_none() => GateKind::Command {
-            command: command()?,
-            timeout_ms,
-        },
-        RawGateKind::Command => {
-            return Err(refuse(format!(
-                "gate {name} of kind command takes no `paths`"
-            )));
-        }
-        RawGateKind::BaseTests => GateKind::BaseTests {
-            command: command()?,
-            timeout_ms,
-            paths: paths()?,
-        },
-        RawGateKind::Protect if raw.command.is_some() || raw.timeout.is_some() => {
-            return Err(refuse(format!(
-                "gate {name} of kind protect takes `paths` only"
-            )));
-        }
-        RawGateKind::Protect => GateKind::Protect { paths: paths()? },
-    };
-    Ok(GateSpec {
-        name,
-        kind,
-        assumes: raw.assumes,
-    })
-}
-
 fn environment(
     raw: BTreeMap<String, Spanned<String>>,
     source: Source<'_>,
@@ -344,90 +243,14 @@ fn environment(
     raw.into_iter().map(check).collect()
 }
 
-fn checked_deploy(raw: Spanned<RawDeploy>, source: Source<'_>) -> Result<Deploy, ConfigError> {
-    let span = raw.span();
-    let raw = raw.into_inner();
-    let refuse = |message: String| source.error(span.clone(), message, "correct [deploy]");
-    if !raw
-        .start
-        .first()
-        .is_some_and(|program| is_plain_name(program))
-    {
-        return Err(refuse("`start` begins with a program's plain name".into()));
-    }
-    let health = Url::parse(&raw.health).map_err(|e| refuse(format!("`health` is no URL: {e}")))?;
-    let loopback = match health.host() {
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        _ => false,
-    };
-    if !loopback
-        || health.scheme() != "http"
-        || !health.username().is_empty()
-        || health.password().is_some()
-    {
-        return Err(refuse(
-            "`health` is an http address of 127.0.0.1 or [::1]".into(),
-        ));
-    }
-    let patience_ms = quantity::millis(&raw.patience).map_err(|e| refuse(e.to_string()))?;
-    Ok(Deploy {
-        start: raw.start,
-        health,
-        expect_status: raw.expect_status.unwrap_or(200),
-        patience_ms,
-        keep: raw.keep,
-    })
-}
-
-fn grants(
-    raw: Vec<Spanned<capability::RawProjectGrant>>,
-    commands: &BTreeMap<String, Vec<String>>,
-    env: &BTreeMap<String, String>,
-    source: Source<'_>,
-) -> Result<Vec<ProjectGrant>, ConfigError> {
-    let mut found: Vec<ProjectGrant> = Vec::new();
-    for one in raw {
-        let span = one.span();
-        let grant = one.into_inner().check(source, span.clone())?;
-        if let Some(name) = grant
-            .commands
-            .iter()
-            .find(|name| !commands.contains_key(*name))
-        {
-            return Err(source.error(
-                span,
-                format!("the command `{name}` is granted, but [commands] does not have it"),
-                "add the command or take the grant out",
-            ));
-        }
-        if let Some(name) = grant.env.iter().find(|name| !env.contains_key(*name)) {
-            return Err(source.error(
-                span,
-                format!("the variable `{name}` is granted, but [env] does not have it"),
-                "add it or take the grant out",
-            ));
-        }
-        if found.iter().any(|other| other.skill == grant.skill) {
-            return Err(source.error(
-                span,
-                format!("skill {} has two [[grant]]s", grant.skill),
-                "make them one",
-            ));
-        }
-        found.push(grant);
-    }
-    Ok(found)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests may stop at the first surprise")]
     use super::*;
-    use crate::{Detected, template};
+    use crate::{Choices, Detected, template};
 
     fn text() -> String {
-        template(&Detected::of_rust(), "main", &[])
+        template(&Detected::of_rust(), "main", &Choices::default())
     }
 
     fn refused(from: &str, to: &str, message: &str) {
@@ -472,6 +295,27 @@ mod tests {
         );
         refused("name = \"base-tests\"", "name = \"tests\"", "twice");
         refused("attempts = 3", "attempts = 0", "attempts");
+        refused("attempts = 3", "attempts = 3\nmoney = 5", "no [models]");
+        refused(
+            "[budget]",
+            "[models]\ncoder = \"x\"\n[budget]",
+            "`tokens` and `money`",
+        );
+        refused(
+            "[budget]",
+            "[models]\ncoder = \"a b\"\n[budget]\nmoney = 1\ntokens = 1",
+            "plain names",
+        );
+        refused(
+            "[budget]",
+            "[models]\ncoder = \"x\"\n[budget]\nmoney = -1\ntokens = 1",
+            "`money` is from 0",
+        );
+        refused(
+            "commands = [\"test\"]",
+            "commands = [\"test\"]\nmodels = [\"coder\"]",
+            "[models] does not have it",
+        );
         refused("time = \"30m\"", "time = \"30\"", "no time");
         refused(
             "commands = [\"test\"]",

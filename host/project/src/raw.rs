@@ -18,6 +18,10 @@ pub(crate) struct Raw {
     #[serde(default)]
     #[schemars(with = "Vec<RawGate>")]
     pub(crate) gate: Vec<Spanned<RawGate>>,
+    /// Model aliases that skills use: each is a model of the machine's models.toml.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, String>")]
+    pub(crate) models: BTreeMap<String, Spanned<String>>,
     #[schemars(with = "RawBudget")]
     pub(crate) budget: Spanned<RawBudget>,
     /// Environment of commands: plain values, no secrets.
@@ -88,6 +92,10 @@ pub(crate) struct RawBudget {
     pub(crate) attempts: u32,
     /// Time in steps, such as 30m; waiting for people does not count.
     pub(crate) time: String,
+    /// Model tokens, cached ones included; needed with [models].
+    pub(crate) tokens: Option<u64>,
+    /// Model money in dollars; needed with [models].
+    pub(crate) money: Option<f64>,
 }
 
 #[derive(Deserialize, JsonSchema)]

@@ -10,8 +10,17 @@ fn list(items: &[String]) -> String {
     format!("[{}]", quoted.join(", "))
 }
 
-/// Writes the file. `deploy` is the start command with the health address appended, or empty.
-pub fn template(detected: &Detected, branch: &str, deploy: &[String]) -> String {
+/// What the file has beside the tests.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Choices {
+    /// The start command with the health address appended, or empty.
+    pub deploy: Vec<String>,
+    /// The model behind the alias `coder`; without one the implement skill is `search-repair`.
+    pub model: Option<String>,
+}
+
+/// Writes the file.
+pub fn template(detected: &Detected, branch: &str, choices: &Choices) -> String {
     let test = list(&detected.test);
     let mut protect = vec![
         "moat.toml".to_owned(),
@@ -25,7 +34,7 @@ pub fn template(detected: &Detected, branch: &str, deploy: &[String]) -> String 
     protect.extend(detected.test_paths.iter().cloned());
     let protect = list(&protect);
     let tests = list(&detected.test_paths);
-    let (deploy_line, deploy_part) = match deploy.split_last() {
+    let (deploy_line, deploy_part) = match choices.deploy.split_last() {
         Some((health, start)) => (
             "deploy = \"deploy\"\n",
             format!(
@@ -34,6 +43,24 @@ pub fn template(detected: &Detected, branch: &str, deploy: &[String]) -> String 
             ),
         ),
         None => ("", String::new()),
+    };
+    let (implement, swap, models, budget, grant) = match &choices.model {
+        Some(model) => (
+            "implement",
+            "`search-repair` needs no model",
+            format!(
+                "\n# Aliases that skills use; each is a [model.…] of models.toml in moat's state directory.\n[models]\ncoder = \"{model}\"\n"
+            ),
+            "tokens = 3000000\nmoney = 5.00\n",
+            "models = [\"coder\"]\n",
+        ),
+        None => (
+            "search-repair",
+            "`implement` works with a model: docs/models.md",
+            String::new(),
+            "",
+            "",
+        ),
     };
     format!(
         r#"# What moat may do with this repository. It is read from the protected branch only: a change of an agent to it has no effect
@@ -46,11 +73,11 @@ branch = "{branch}"
 [commands]
 test = {test}
 
-# Which skill plays which role. Swapping one is a change of one line.
+# Which skill plays which role. Swapping one is a change of one line; {swap}.
 [pipeline]
 triage = "triage"
 test = "test"
-implement = "search-repair"
+implement = "{implement}"
 {deploy_line}
 # Every candidate must pass every gate, and again after it was merged onto the tip of the branch.
 [[gate]]
@@ -75,11 +102,12 @@ paths = {tests}
 timeout = "10m"
 assumes = "an agent may delete or weaken tests"
 
+{models}
 # What one run may use before it waits for a person.
 [budget]
 attempts = 3
 time = "30m"
-
+{budget}
 # What each skill is given of what its manifest asks for. What is not named is not given.
 [[grant]]
 skill = "triage"
@@ -94,14 +122,19 @@ commands = ["test"]
 skill = "search-repair"
 write = ["."]
 commands = ["test"]
-{deploy_part}"#
+
+[[grant]]
+skill = "implement"
+write = ["."]
+commands = ["test"]
+{grant}{deploy_part}"#
     )
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests may stop at the first surprise")]
-    use crate::{Project, detect, template};
+    use crate::{Choices, Project, detect, template};
 
     #[test]
     fn the_template_is_valid_for_every_language() {
@@ -109,11 +142,13 @@ mod tests {
             let detected = detect(&[file], &|_| None).unwrap();
             let deploy =
                 ["python3", "-m", "app", "http://127.0.0.1:8080/health"].map(str::to_owned);
-            for deploy in [&deploy[..], &[]] {
-                let text = template(&detected, "main", deploy);
+            for (deploy, model) in [(deploy.to_vec(), None), (vec![], Some("large".to_owned()))] {
+                let choices = Choices { deploy, model };
+                let text = template(&detected, "main", &choices);
                 let project = Project::parse(&text, "moat.toml").unwrap();
                 assert_eq!(project.commands["test"], detected.test);
-                assert_eq!(project.deploy.is_some(), !deploy.is_empty());
+                assert_eq!(project.deploy.is_some(), !choices.deploy.is_empty());
+                assert_eq!(project.models.get("coder"), choices.model.as_ref());
             }
         }
     }

@@ -136,7 +136,11 @@ fn sample(repository: &Path, port: u16) -> anyhow::Result<()> {
     let health = format!("http://127.0.0.1:{port}/health");
     let port = port.to_string();
     let deploy = ["python3", "-m", "meter.server", "--port", &port, &health].map(str::to_owned);
-    let moat = project::template(&detected, "main", &deploy);
+    let choices = project::Choices {
+        deploy: deploy.to_vec(),
+        model: None,
+    };
+    let moat = project::template(&detected, "main", &choices);
     let mut files = FILES.to_vec();
     files.push((project::FILE, &moat));
     let identity = repo::Identity::new("demo", "demo@localhost")?;

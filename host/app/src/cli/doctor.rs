@@ -1,11 +1,43 @@
 //! `moat doctor`: what this machine can and cannot enforce.
 
 use confine::Found;
+use driver::House;
 use serde_json::json;
 
 use crate::cli::Shared;
 use crate::exit::Exit;
 use crate::show::text::clean;
+
+fn models(house: &House) -> Vec<serde_json::Value> {
+    let models = &house.models;
+    models
+        .names()
+        .map(|name| {
+            let trouble = models.check(name).err().map(|error| error.to_string());
+            json!({"name": name, "usable": trouble.is_none(), "trouble": trouble})
+        })
+        .collect()
+}
+
+/// No model is missing nothing: search-repair works without one.
+fn tell_models(house: &House) {
+    let models = &house.models;
+    for name in models.names() {
+        let who = models.find(name).map_or_else(String::new, |spec| {
+            format!("{} of {}", spec.id, spec.provider)
+        });
+        match models.check(name) {
+            Ok(()) => println!("ok       model {name}: {}", clean(&who)),
+            Err(error) => println!("MISSING  model {name}: {}", clean(&error.to_string())),
+        }
+    }
+    if models.names().next().is_none() {
+        println!(
+            "-        no model: {} would name some (docs/models.md); search-repair works without",
+            house.root().join(model::FILE).display()
+        );
+    }
+}
 
 pub async fn run(shared: &Shared) -> anyhow::Result<Exit> {
     let house = shared.house()?;
@@ -32,7 +64,7 @@ pub async fn run(shared: &Shared) -> anyhow::Result<Exit> {
             .collect();
         println!(
             "{}",
-            json!({"confinement": probes, "state": house.root(), "policy": house.policy.file})
+            json!({"confinement": probes, "models": models(&house), "state": house.root(), "policy": house.policy.file})
         );
     } else {
         for probe in &probes {
@@ -53,6 +85,7 @@ pub async fn run(shared: &Shared) -> anyhow::Result<Exit> {
                 ),
             }
         }
+        tell_models(&house);
         println!("-        policy: {}", house.policy.file);
         println!("-        state: {}", house.root().display());
         if !works {

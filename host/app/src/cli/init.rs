@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Args;
 
+use crate::cli::Shared;
 use crate::cli::run::absolute;
 use crate::exit::Exit;
 
@@ -17,7 +18,8 @@ pub struct Init {
 }
 
 impl Init {
-    pub fn run(self) -> anyhow::Result<Exit> {
+    pub fn run(self, shared: &Shared) -> anyhow::Result<Exit> {
+        let house = shared.house()?;
         let path = absolute(&self.repo)?;
         let source = repo::Source::open(&path)?;
         let worktree = source
@@ -39,7 +41,17 @@ impl Init {
         };
         let detected = project::detect(&names, &read)
             .context("no test command could be found (Cargo.toml, go.mod, package.json, or Python tests): write moat.toml by hand; docs/moat-toml.md has every key")?;
-        let text = project::template(&detected, &branch, &[]);
+        // The first model that could be called now; one whose key is missing is no help.
+        let model = house
+            .models
+            .names()
+            .find(|name| house.models.check(name).is_ok())
+            .map(str::to_owned);
+        let choices = project::Choices {
+            model,
+            ..project::Choices::default()
+        };
+        let text = project::template(&detected, &branch, &choices);
         project::Project::parse(&text, project::FILE)?;
         std::fs::write(&target, text)
             .with_context(|| format!("{} cannot be written", target.display()))?;
@@ -49,6 +61,12 @@ impl Init {
             detected.language,
             detected.test.join(" ")
         );
+        match &choices.model {
+            Some(model) => println!("the implement skill works with the model `{model}`"),
+            None => println!(
+                "no model is configured on this machine, so the implement skill is search-repair, which needs none"
+            ),
+        }
         println!(
             "look at it, then commit it on {branch}: moat reads it from the branch, not from your files"
         );

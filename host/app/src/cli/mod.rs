@@ -67,7 +67,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     };
     match arguments.command {
         Command::Demo(demo) => demo.run(&shared).await,
-        Command::Init(init) => init.run(),
+        Command::Init(init) => init.run(&shared),
         Command::Run(run) => run.run(&shared).await,
         Command::Runs(runs) => runs.run(&shared).await,
         Command::Approve(approve) => approve.run(&shared).await,

@@ -8,7 +8,8 @@ use anyhow::Context as _;
 use capability::{Grant, RelPath};
 use catalog::Package;
 use clap::{Args, Subcommand};
-use driver::StepServices;
+use driver::{CallMeter, StepModels, StepServices};
+use flow::money::Reservation;
 use sandbox::Call;
 use serde_json::{Value, json};
 
@@ -228,14 +229,25 @@ async fn call(
     let loaded = house.sandbox.load(&package.component, &grant).await?;
     let directory = house.root().join("calls");
     let view = driver::View::of_grant(&directory, &mirror, &tree, &grant)?;
+    let watcher = Arc::new(Terminal::new(shared.json));
+    let meter = Arc::new(CallMeter::new(Reservation {
+        money: project.budget.money,
+        tokens: project.budget.tokens,
+    }));
     let services = StepServices {
         house: house.clone(),
         project: project.clone(),
         root: Some(view.root()),
         scratch: view.scratch(),
         releases: None,
+        models: StepModels::new(
+            house.models.clone(),
+            project.clone(),
+            meter.clone(),
+            watcher.clone(),
+        ),
         wall: Duration::from_millis(grant.limits().wall_ms),
-        watcher: Arc::new(Terminal::new(shared.json)),
+        watcher,
     };
     let writable: Vec<RelPath> = grant
         .writable()
@@ -255,10 +267,9 @@ async fn call(
             .filter_map(|name| Some((name.to_owned(), project.env.get(name)?.clone())))
             .collect(),
     };
-    let answer = house
-        .sandbox
-        .call(&loaded, call, Arc::new(services))
-        .await?;
+    let services = Arc::new(services);
+    let answer = house.sandbox.call(&loaded, call, services.clone()).await?;
+    let spend = meter.spend();
     let import = view.import(&mirror, &tree, &grant)?;
     let diff = mirror.diff(&tree, &import.tree, &repo::DiffLimits::default())?;
     let denials: Vec<_> = answer
@@ -270,7 +281,7 @@ async fn call(
         println!(
             "{}",
             json!({"output": answer.output, "denials": denials, "diff": diff.patch, "fuel": answer.usage.fuel, "host-calls": answer.usage.host_calls,
-                "peak-memory-bytes": answer.usage.peak_memory_bytes, "wall-ms": answer.usage.wall.as_millis() as u64, "transcript": answer.transcript})
+                "peak-memory-bytes": answer.usage.peak_memory_bytes, "wall-ms": answer.usage.wall.as_millis() as u64, "model-calls": spend.calls, "tokens": spend.tokens, "money-micros": spend.money, "transcript": answer.transcript})
         );
     } else {
         eprintln!();
@@ -292,6 +303,15 @@ async fn call(
             answer.usage.host_calls,
             answer.usage.peak_memory_bytes >> 20
         );
+        if spend.calls > 0 {
+            println!(
+                "models: {} calls, {} tokens, {}",
+                spend.calls, spend.tokens, spend.money
+            );
+        }
+        if let Some(trouble) = services.models.trouble() {
+            println!("models: {}", one_line(&trouble.what, 300));
+        }
     }
     Ok(if answer.output.get("err").is_some() {
         Exit::Failed

@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::context::Context;
+use crate::models::StepModels;
 use crate::releases::Releases;
 use crate::services::StepServices;
 use crate::step::{Failed, failed, setup};
@@ -46,15 +47,21 @@ pub(crate) async fn call<I: Serialize, O: DeserializeOwned>(
             .wall_ms
             .min(context.ledger.run().remaining_ms().max(1)),
     );
-    let services = StepServices {
+    let services = Arc::new(StepServices {
         house: context.house.clone(),
         project: context.project.clone(),
         root: Some(view.root()),
         scratch: view.scratch(),
         releases,
+        models: StepModels::new(
+            context.house.models.clone(),
+            context.project.clone(),
+            context.ledger.clone(),
+            context.watcher.clone(),
+        ),
         wall,
         watcher: context.watcher.clone(),
-    };
+    });
     let env = grant
         .env()
         .filter_map(|name| Some((name.to_owned(), context.project.env.get(name)?.clone())))
@@ -72,10 +79,7 @@ pub(crate) async fn call<I: Serialize, O: DeserializeOwned>(
     };
     let answer = tokio::time::timeout(
         wall,
-        context
-            .house
-            .sandbox
-            .call(&loaded, call, Arc::new(services)),
+        context.house.sandbox.call(&loaded, call, services.clone()),
     )
     .await;
     let answer = answer
@@ -104,6 +108,18 @@ pub(crate) async fn call<I: Serialize, O: DeserializeOwned>(
         });
     }
     let error: Result<SkillError, _> = serde_json::from_value(output["err"].take());
+    let error = match (error, services.models.trouble()) {
+        // The host knows better than the skill what went wrong at a model, and who must act on it.
+        (Ok(error), Some(trouble)) => {
+            return Err(failed(
+                trouble.cause,
+                source,
+                trouble.what,
+                error.to_string(),
+            ));
+        }
+        (error, _) => error,
+    };
     Err(match error {
         Ok(error) => {
             let cause = match &error {

@@ -96,10 +96,11 @@ pub(crate) fn resumed(run: &mut Run) -> Result<(), String> {
         }
         Parking::BudgetUsed { .. } => {
             // The same again: a person has seen what the first budget came to.
+            let committed = run.committed();
             let budget = &mut run.opened.pipeline.budget;
             budget.active_ms = run.active_ms.saturating_add(budget.active_ms);
-            budget.tokens = run.spend.tokens.saturating_add(budget.tokens);
-            budget.money = run.spend.money.plus(budget.money);
+            budget.tokens = committed.tokens.saturating_add(budget.tokens);
+            budget.money = committed.money.plus(budget.money);
         }
         Parking::Unclear { .. }
         | Parking::StepFailed { .. }

@@ -1,0 +1,74 @@
+//! What a run has used and may still use: time, tokens and money.
+
+use crate::money::{Reservation, Spend};
+use crate::run::{Run, Stage};
+
+impl Run {
+    /// What is spent and set aside, together.
+    pub fn committed(&self) -> Reservation {
+        self.reserved.values().fold(
+            Reservation {
+                money: self.spend.money,
+                tokens: self.spend.tokens,
+            },
+            |sum, one| Reservation {
+                money: sum.money.plus(one.money),
+                tokens: sum.tokens.saturating_add(one.tokens),
+            },
+        )
+    }
+
+    /// What is left of the budget for further model calls.
+    pub fn remaining(&self) -> Reservation {
+        let committed = self.committed();
+        let budget = &self.opened.pipeline.budget;
+        Reservation {
+            money: budget.money.less(committed.money),
+            tokens: budget.tokens.saturating_sub(committed.tokens),
+        }
+    }
+
+    /// Milliseconds of work that the run may still do.
+    pub fn remaining_ms(&self) -> u64 {
+        self.opened
+            .pipeline
+            .budget
+            .active_ms
+            .saturating_sub(self.active_ms)
+    }
+
+    pub(crate) fn budget_used(&self) -> Option<String> {
+        // A merge that was verified is finished, whatever the clock says: stopping there would waste the work.
+        if matches!(self.stage, Stage::MoveBranch(_) | Stage::Deploy(_)) {
+            return None;
+        }
+        (self.remaining_ms() == 0)
+            .then(|| format!("time: {} s", self.opened.pipeline.budget.active_ms / 1000))
+    }
+
+    /// Sets money and tokens aside for a call, within what is left: nothing is spent that was not set aside.
+    pub(crate) fn reserve(&mut self, call: u64, reservation: Reservation) -> Result<(), String> {
+        if self.in_flight.is_none() {
+            return Err("no step is under way".into());
+        }
+        if call != self.calls + 1 {
+            return Err(format!("call {} was expected", self.calls + 1));
+        }
+        let left = self.remaining();
+        if reservation.money > left.money || reservation.tokens > left.tokens {
+            return Err("more is set aside than is left of the budget".into());
+        }
+        self.calls = call;
+        self.reserved.insert(call, reservation);
+        Ok(())
+    }
+
+    /// Puts what a call really took in the place of what was set aside for it.
+    pub(crate) fn settle(&mut self, call: u64, spend: &Spend) -> Result<(), String> {
+        self.reserved
+            .remove(&call)
+            .ok_or_else(|| format!("call {call} was not reserved"))?;
+        self.spend = self.spend.plus(*spend);
+        Ok(())
+    }
+}

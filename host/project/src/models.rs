@@ -1,0 +1,76 @@
+//! `[models]` and `[budget]`: which models skills may ask for, and what a run may use.
+
+use std::collections::BTreeMap;
+
+use capability::manifest::is_plain_name;
+use capability::{ConfigError, Source, quantity};
+use flow::money::Micros;
+use flow::pipeline::Budget;
+use toml::Spanned;
+
+use crate::raw::RawBudget;
+
+pub(crate) fn models(
+    raw: BTreeMap<String, Spanned<String>>,
+    source: Source<'_>,
+) -> Result<BTreeMap<String, String>, ConfigError> {
+    let check = |(alias, model): (String, Spanned<String>)| {
+        if is_plain_name(&alias) && is_plain_name(model.get_ref()) {
+            return Ok((alias, model.into_inner()));
+        }
+        Err(source.error(
+            model.span(),
+            "an alias and a model have plain names",
+            "write coder = \"NAME\", with a [model.NAME] in models.toml of moat's state directory",
+        ))
+    };
+    raw.into_iter().map(check).collect()
+}
+
+/// Dollars; a run that may cost more is a slip.
+const MONEY_MAX: f64 = 100_000.0;
+
+pub(crate) fn budget(
+    raw: Spanned<RawBudget>,
+    with_models: bool,
+    source: Source<'_>,
+) -> Result<Budget, ConfigError> {
+    let span = raw.span();
+    let raw = raw.into_inner();
+    let refuse = |message: String| source.error(span.clone(), message, "correct [budget]");
+    let active_ms = quantity::millis(&raw.time).map_err(|e| refuse(e.to_string()))?;
+    if raw.attempts == 0 || raw.attempts > 100 || active_ms == 0 {
+        return Err(refuse(
+            "a budget has from 1 to 100 attempts and some time".into(),
+        ));
+    }
+    let (tokens, money) = match (raw.tokens, raw.money, with_models) {
+        (Some(tokens), Some(money), true) => (tokens, money),
+        (None, None, false) => (0, 0.0),
+        (_, _, true) => {
+            return Err(refuse(
+                "with [models], a budget has `tokens` and `money`, such as tokens = 2000000 and money = 5".into(),
+            ));
+        }
+        (_, _, false) => {
+            return Err(refuse(
+                "`tokens` and `money` bound models, but there is no [models]".into(),
+            ));
+        }
+    };
+    if !(0.0..=MONEY_MAX).contains(&money) {
+        return Err(refuse(format!("`money` is from 0 to {MONEY_MAX} dollars")));
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "checked to be from 0 to 100 000 dollars"
+    )]
+    let money = Micros((money * 1e6).round() as u64);
+    Ok(Budget {
+        attempts: raw.attempts,
+        tokens,
+        money,
+        active_ms,
+    })
+}
