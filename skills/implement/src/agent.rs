@@ -10,6 +10,7 @@ use crate::host::{
     Tool, ToolResult, ToolUse,
 };
 use crate::prompt::{Assignment, SYSTEM, first_message};
+use crate::said::Said;
 use crate::tool::{Call, Finish, offered};
 use crate::toolbox::{Answer, OutOfBudget, TIME_MS_MAX, command_ms, not_run, perform, shown};
 use crate::view::View;
@@ -32,6 +33,13 @@ const RED_FINISHES_MAX: u32 = 3;
 
 /// Calls that are done in one turn; the others are answered, and not done.
 const CALLS_MAX: usize = 16;
+
+const TOO_MANY: &str =
+    "There were too many calls in one turn: this one was not done. Make at most 16 at a time.";
+
+const CUT_OFF: &str = "Your answer was cut off within this call because it was too long, so it was not done. Make smaller steps.";
+
+const NO_NEWS: &str = "You have done exactly this before, on the same files, with the same answers. Do something else, or use finish or give_up.";
 
 /// A summary becomes a commit message.
 const SUMMARY_BYTES_MAX: usize = 4_000;
@@ -93,6 +101,7 @@ pub fn work(
         turn: 0,
         red_finishes: 0,
         told_unchanged: false,
+        did: Vec::new(),
         view,
         host,
     };
@@ -109,6 +118,8 @@ struct Attempt<'a, H> {
     turn: u32,
     red_finishes: u32,
     told_unchanged: bool,
+    /// What the last turn's calls did, in words.
+    did: Vec<String>,
     view: &'a mut View,
     host: &'a mut H,
 }
@@ -136,7 +147,7 @@ impl<H: Host> Attempt<'_, H> {
                     return Ok(self.stopped("the conversation is too large for the model"));
                 }
             }
-            self.note("asking the model");
+            self.note_asking();
             let response = self.ask()?;
             self.conversation.measured(response.input_tokens);
             if response.stop == Stop::Refusal {
@@ -161,45 +172,31 @@ impl<H: Host> Attempt<'_, H> {
     /// Does what the model asks for and tells it what came of it.
     fn answer(&mut self, response: Response) -> Result<Option<End>, Failure> {
         let was_cut = response.stop == Stop::MaxTokens;
-        let uses = response.content.iter().filter_map(|part| match part {
-            Content::ToolUse(tool) => Some(tool.clone()),
-            Content::Text(_) | Content::ToolResult(_) => None,
-        });
-        let uses: Vec<ToolUse> = uses.collect();
-        if uses.is_empty() {
-            let advice = self.guard.idle();
+        // The last part of an answer that was cut may lack its end, even where it can be read.
+        let broken = was_cut && matches!(response.content.last(), Some(Content::ToolUse(_)));
+        let said = Said::new(response.content);
+        if said.uses.is_empty() {
             let nudge = if was_cut {
                 "Your answer was cut off because it was too long. Think in fewer words, and use a tool."
             } else {
                 "You used no tool. Go on with the work by using one; when it is done use finish, when it cannot be done give_up."
             };
             self.conversation
-                .exchange(response.content, vec![Content::Text(nudge.into())]);
+                .exchange(said.content, vec![Content::Text(nudge.into())]);
+            let advice = self.guard.idle();
             return Ok(self.heed(advice));
         }
-        // The last part of an answer that was cut may lack its end, even where it can be read.
-        let broken = was_cut && matches!(response.content.last(), Some(Content::ToolUse(_)));
-        let whole = uses.len() - usize::from(broken);
+        let whole = said.uses.len() - usize::from(broken);
         // All results of a turn together must leave room for the next turns.
         let mut room = self.conversation.room_bytes() / 4;
         let mut answers = Vec::new();
         let mut calls = Vec::new();
-        for (at, tool) in uses.into_iter().enumerate() {
+        for (at, tool) in said.uses.into_iter().enumerate() {
             let files = self.view.fingerprint();
             let (came, well_formed) = if at >= whole {
-                (
-                    Came::To(Answer::wrong(
-                        "Your answer was cut off within this call because it was too long, so it was not done. Make smaller steps.",
-                    )),
-                    false,
-                )
+                (Came::To(Answer::wrong(CUT_OFF)), false)
             } else if at >= CALLS_MAX {
-                (
-                    Came::To(Answer::wrong(format!(
-                        "It was not done: at most {CALLS_MAX} calls are done in one turn."
-                    ))),
-                    true,
-                )
+                (Came::To(Answer::wrong(TOO_MANY)), true)
             } else {
                 self.call(&tool)?
             };
@@ -224,9 +221,9 @@ impl<H: Host> Attempt<'_, H> {
         }
         let advice = self.guard.made(calls);
         if advice == Advice::Warn {
-            answers.push(Content::Text("You have done exactly this before, on the same files, with the same answers. Do something else, or use finish or give_up.".into()));
+            answers.push(Content::Text(NO_NEWS.into()));
         }
-        self.conversation.exchange(response.content, answers);
+        self.conversation.exchange(said.content, answers);
         Ok(self.heed(advice))
     }
 
@@ -243,7 +240,10 @@ impl<H: Host> Attempt<'_, H> {
             Ok(call) => call,
             Err(why) => return Ok((Came::To(Answer::wrong(why)), false)),
         };
-        self.note(&call.doing());
+        if matches!(call, Call::RunCommand(_) | Call::Finish(_)) {
+            self.note(&call.doing());
+        }
+        self.did.push(call.doing());
         let came = match &call {
             Call::Finish(finish) => self.finish(finish)?,
             Call::GiveUp(give_up) => Came::ToAnEnd(End::GaveUp(
@@ -351,6 +351,19 @@ impl<H: Host> Attempt<'_, H> {
             "{why}; after {} turns {changed} files are changed, and {tests}",
             self.turn
         ))
+    }
+
+    /// The host drops notes that follow each other at once, so this one tells of the quick work before it as well.
+    fn note_asking(&mut self) {
+        let did = std::mem::take(&mut self.did);
+        if did.is_empty() {
+            self.note("asking the model");
+        } else {
+            self.note(&format!(
+                "asking the model, after {}",
+                clip::line(&did.join(", "), 150)
+            ));
+        }
     }
 
     fn note(&mut self, what: &str) {

@@ -42,12 +42,16 @@ fn a_model_that_mends_is_believed_when_the_tests_agree() {
         ]
     );
     assert!(script.told(2)[0].text.contains("1\tdef fee(minutes):"));
-    assert!(
-        script
-            .notes
-            .contains(&"attempt 1, turn 1: reading fees.py".into()),
-        "{:?}",
-        script.notes
+    assert_eq!(
+        script.notes,
+        [
+            "attempt 1, turn 1: asking the model",
+            "attempt 1, turn 2: asking the model, after reading fees.py",
+            "attempt 1, turn 3: asking the model, after editing fees.py",
+            "attempt 1, turn 3: running test test_fee",
+            "attempt 1, turn 4: asking the model, after running test test_fee",
+            "attempt 1, turn 4: running test, since the model says that it is done",
+        ]
     );
 }
 
@@ -448,6 +452,44 @@ fn a_long_conversation_is_shortened_and_what_left_it_may_be_read_again() {
             .iter()
             .all(|messages| messages[0].content[0] == script.sent[0][0].content[0])
     );
+}
+
+#[test]
+fn what_a_provider_would_refuse_is_not_sent_back() {
+    let odd = |id: &str, name: &str, input: &str| {
+        Content::ToolUse(ToolUse {
+            id: id.into(),
+            name: name.into(),
+            input: input.into(),
+        })
+    };
+    let turn = vec![
+        text(""),
+        odd("", "functions.edit_file", "{\"path\": "),
+        odd("", "edit_file", &mend().to_string()),
+    ];
+    let mut script = Script::new(vec![says(turn, Stop::ToolUse), finish()]);
+    // `work` looks at every conversation that was sent.
+    assert!(matches!(script.work(), Ok(End::Changed(_))));
+    let told = script.told(2);
+    assert!(told[0].text.contains("\"functions.edit_file\"") && told[0].is_error);
+    assert!(!told[1].is_error);
+}
+
+#[test]
+fn the_smallest_context_is_enough_for_a_small_mend() {
+    let big = Assignment {
+        body: "much to read\n".repeat(5_000),
+        ..assignment()
+    };
+    let mut script = Script::new(vec![
+        uses("read_file", json!({ "path": "fees.py" })),
+        uses("run_command", json!({ "name": "test" })),
+        uses("edit_file", mend()),
+        finish(),
+    ]);
+    let end = script.work_with(&big, &["test"], crate::agent::CONTEXT_TOKENS_MIN);
+    assert!(matches!(end, Ok(End::Changed(_))), "{end:?}");
 }
 
 #[test]

@@ -64,14 +64,10 @@ impl Conversation {
         &self.messages
     }
 
-    /// Adds the model's turn and the skill's answer to it. `answer` holds a result for each use of a tool in `said`.
+    /// Adds the model's turn and the skill's answer to it. `answer` holds a result for each use of a tool in `said`, in the same order.
+    ///
+    /// Of a model that said nothing no turn is kept: providers refuse empty ones.
     pub fn exchange(&mut self, said: Vec<Content>, answer: Vec<Content>) {
-        // Providers refuse empty texts and empty turns.
-        let said: Vec<Content> = said
-            .into_iter()
-            .filter(|part| !matches!(part, Content::Text(text) if text.trim().is_empty()))
-            .filter(|part| !matches!(part, Content::ToolResult(_)))
-            .collect();
         if said.is_empty() {
             if let Some(last) = self.messages.last_mut() {
                 last.content.extend(answer);
@@ -208,7 +204,10 @@ mod tests {
     }
 
     fn play(conversation: &mut Conversation, turn: &Turn, number: usize) {
-        let mut said = vec![Content::Text("w".repeat(turn.0))];
+        let mut said = Vec::new();
+        if turn.0 > 0 {
+            said.push(Content::Text("w".repeat(turn.0)));
+        }
         let mut answer = Vec::new();
         for (at, (input, result)) in turn.1.iter().enumerate() {
             let id = format!("{number}-{at}");
@@ -296,10 +295,7 @@ mod tests {
     #[test]
     fn empty_turns_of_the_model_leave_no_empty_message() {
         let mut conversation = Conversation::new("x".into(), 1000, 0);
-        conversation.exchange(
-            vec![Content::Text(" \n".into())],
-            vec![Content::Text("go on".into())],
-        );
+        conversation.exchange(vec![], vec![Content::Text("go on".into())]);
         assert_eq!(conversation.messages().len(), 1);
         assert_eq!(conversation.messages()[0].content.len(), 2);
     }

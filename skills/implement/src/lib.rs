@@ -19,6 +19,7 @@ pub mod guard;
 pub mod host;
 pub mod path;
 pub mod prompt;
+pub mod said;
 pub mod search;
 pub mod tool;
 pub mod toolbox;

@@ -151,7 +151,17 @@ pub(crate) fn is_sound(messages: &[Message]) {
         let mut ids = (vec![], vec![]);
         for part in &message.content {
             match part {
-                Content::ToolUse(tool) => ids.0.push(tool.id.clone()),
+                Content::ToolUse(tool) => {
+                    let plain = |c: char| c == '_' || c == '-' || c.is_ascii_alphanumeric();
+                    assert!(!tool.name.is_empty() && tool.name.chars().all(plain));
+                    assert!(
+                        serde_json::from_str::<Value>(&tool.input)
+                            .unwrap()
+                            .is_object()
+                    );
+                    assert!(!tool.id.is_empty() && !ids.0.contains(&tool.id));
+                    ids.0.push(tool.id.clone());
+                }
                 Content::ToolResult(result) => ids.1.push(result.id.clone()),
                 Content::Text(text) => assert!(!text.trim().is_empty()),
             }

@@ -268,7 +268,7 @@ impl Call {
                     .collect::<Vec<_>>()
                     .join(" ")
             ),
-            Call::Finish(_) => "running test, since it says that it is done".into(),
+            Call::Finish(_) => "running test, since the model says that it is done".into(),
             Call::GiveUp(_) => "giving up".into(),
         };
         clip::line(what.trim_end(), 120)
