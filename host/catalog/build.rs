@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Each is a folder of `skills/` and a package `skill-<name>`.
-const SKILLS: [&str; 4] = ["triage", "search-repair", "test", "deploy"];
+const SKILLS: [&str; 5] = ["triage", "implement", "search-repair", "test", "deploy"];
 
 fn main() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
