@@ -376,8 +376,8 @@ impl<H: Host> Attempt<'_, H> {
 }
 
 /// One run of the whole suite.
-struct Tests {
-    green: bool,
+pub(crate) struct Tests {
+    pub(crate) green: bool,
     /// What is red, in a line.
     why: String,
     shown: Answer,
@@ -385,7 +385,7 @@ struct Tests {
 
 impl Tests {
     /// Green is what the gates take for green: status 0, no test that says otherwise, and not a suite without tests.
-    fn read(output: &Output) -> Tests {
+    pub(crate) fn read(output: &Output) -> Tests {
         let report = Report::read(&format!("{}\n{}", output.stdout, output.stderr));
         let red: Vec<&str> = report.red().map(|case| case.name.as_str()).collect();
         let shown = shown(output);
