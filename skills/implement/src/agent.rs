@@ -27,8 +27,8 @@ pub const MAX_TOKENS: u32 = 16_000;
 /// With less there is no room for the assignment and a file or two.
 pub const CONTEXT_TOKENS_MIN: u32 = 8_000;
 
-/// How often a model may be wrong about being done. Then a fresh attempt that is told what the gates saw does better than a long conversation, and the
-/// run's budget of attempts decides whether there is one.
+/// How often a model may be wrong about being done. Then the gates say so: to give up would end the whole run here, while a candidate that they turn
+/// down brings a fresh attempt with what they saw, as long as the run's budget has one.
 const RED_FINISHES_MAX: u32 = 3;
 
 /// Calls that are done in one turn; the others are answered, and not done.
