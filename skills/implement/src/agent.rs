@@ -27,8 +27,8 @@ pub const MAX_TOKENS: u32 = 16_000;
 /// With less there is no room for the assignment and a file or two.
 pub const CONTEXT_TOKENS_MIN: u32 = 8_000;
 
-/// How often a model may be wrong about being done. Then a fresh attempt that is told what the gates saw does better than a long conversation, and the
-/// run's budget of attempts decides whether there is one.
+/// How often a model may be wrong about being done. Then the gates say so: to give up would end the whole run here, while a candidate that they turn
+/// down brings a fresh attempt with what they saw, as long as the run's budget has one.
 const RED_FINISHES_MAX: u32 = 3;
 
 /// Calls that are done in one turn; the others are answered, and not done.
@@ -376,8 +376,8 @@ impl<H: Host> Attempt<'_, H> {
 }
 
 /// One run of the whole suite.
-struct Tests {
-    green: bool,
+pub(crate) struct Tests {
+    pub(crate) green: bool,
     /// What is red, in a line.
     why: String,
     shown: Answer,
@@ -385,7 +385,7 @@ struct Tests {
 
 impl Tests {
     /// Green is what the gates take for green: status 0, no test that says otherwise, and not a suite without tests.
-    fn read(output: &Output) -> Tests {
+    pub(crate) fn read(output: &Output) -> Tests {
         let report = Report::read(&format!("{}\n{}", output.stdout, output.stderr));
         let red: Vec<&str> = report.red().map(|case| case.name.as_str()).collect();
         let shown = shown(output);

@@ -7,9 +7,9 @@
 
 use serde_json::json;
 
-use crate::agent::{End, Failure};
+use crate::agent::{End, Failure, Tests};
 use crate::guard::{MALFORMED_MAX, NUDGES_MAX, TURNS_MAX};
-use crate::host::{CommandError, Content, Message, ModelError, Stop, ToolUse};
+use crate::host::{CommandError, Content, Ending, Message, ModelError, Output, Stop, ToolUse};
 use crate::prompt::{Assignment, Baseline};
 use crate::script::{
     BROKEN, MENDED, Script, Turn, assignment, finish, gave_up, mend, says, text, tool, uses,
@@ -474,6 +474,47 @@ fn what_a_provider_would_refuse_is_not_sent_back() {
     let told = script.told(2);
     assert!(told[0].text.contains("\"functions.edit_file\"") && told[0].is_error);
     assert!(!told[1].is_error);
+}
+
+#[test]
+fn green_is_what_the_gates_take_for_green() {
+    let green = |ending, stdout: &str| {
+        let output = Output {
+            ending,
+            stdout: stdout.into(),
+            stderr: String::new(),
+        };
+        Tests::read(&output).green
+    };
+    let passed = "test a ... ok\ntest result: ok. 1 passed; 0 failed; 0 ignored\n";
+    assert!(green(Ending::Exited(0), passed) && green(Ending::Exited(0), "no known runner"));
+    assert!(!green(Ending::Exited(1), passed) && !green(Ending::Exited(1), ""));
+    assert!(!green(Ending::Deadline, passed) && !green(Ending::Signalled(9), passed));
+    assert!(!green(Ending::Exited(0), "test a ... FAILED\n"));
+    let none = "test result: ok. 0 passed; 0 failed; 0 ignored\n";
+    assert!(!green(Ending::Exited(0), none));
+}
+
+#[test]
+fn the_answers_of_one_turn_leave_room_for_the_next() {
+    let read = (0..12).map(|n| {
+        tool(
+            &n.to_string(),
+            "read_file",
+            &json!({ "path": "big", "from_line": n + 1 }),
+        )
+    });
+    let mut script = Script::new(vec![
+        says(read.collect(), Stop::ToolUse),
+        uses("give_up", json!({ "reason": "x" })),
+    ]);
+    let big = "a line of some length that fills the conversation up\n".repeat(400);
+    std::fs::write(script.directory.path().join("big"), big).unwrap();
+    let end = script.work_with(&assignment(), &["test"], 24_000);
+    assert_eq!(gave_up(end), "x");
+    let told: usize = script.told(2).iter().map(|result| result.text.len()).sum();
+    // A quarter of 18,000 tokens, and a little for each of those that came too late.
+    assert!(told < 18_000 * 3 / 4 + 12 * 600, "{told}");
 }
 
 #[test]

@@ -301,6 +301,19 @@ mod tests {
     }
 
     #[test]
+    fn recent_answers_are_cut_when_nothing_else_is_left() {
+        let mut conversation = Conversation::new("x".into(), 4_000, 0);
+        for number in 0..2 {
+            play(&mut conversation, &(10, vec![(10, 9_000)]), number);
+        }
+        assert_eq!(conversation.fit(), Ok(true));
+        assert_eq!(conversation.messages().len(), 5);
+        let mut inputs = Conversation::new("x".into(), 4_000, 0);
+        play(&mut inputs, &(10, vec![(13_000, 10)]), 0);
+        assert_eq!(inputs.fit(), Err(TooLarge), "an input cannot be cut");
+    }
+
+    #[test]
     fn the_providers_count_lowers_the_room_within_bounds() {
         let mut conversation = Conversation::new("x".repeat(10_000), 100_000, 0);
         let before = conversation.room_bytes();

@@ -108,6 +108,8 @@ mod tests {
         ] {
             assert!(FilePath::new(bad).is_err(), "{bad:?}");
         }
+        let absolute = FilePath::new("/etc/passwd").err().unwrap_or_default();
+        assert!(absolute.contains("relative to the root"), "{absolute}");
         assert_eq!(
             FilePath::new("././src/a.rs").map(|path| path.to_string()),
             Ok("src/a.rs".into())

@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn an_expression_that_grows_is_taken_as_text() {
         let (_directory, view) = sample();
-        let found = search(&view, "(((x{1000}){1000}){1000})", None).unwrap();
+        let found = search(&view, "(x{1000}){20}", None).unwrap();
         assert!(found.contains("no regular expression"), "{found}");
     }
 }

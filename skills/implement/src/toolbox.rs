@@ -371,6 +371,10 @@ mod tests {
         std::fs::write(directory.path().join("wide"), "x".repeat(100_000)).unwrap();
         let text = read_file(&view, &read("wide", None, None)).unwrap();
         assert!(text.len() < TEXT_BYTES_MAX && text.contains("[cut: the line goes on]"));
+        let broad = format!("{}\n", "y".repeat(999)).repeat(100);
+        std::fs::write(directory.path().join("broad"), broad).unwrap();
+        let text = read_file(&view, &read("broad", None, None)).unwrap();
+        assert!(text.len() < TEXT_BYTES_MAX + 200 && text.contains("for more read from_line 33"));
         std::fs::write(directory.path().join("dos"), "a\r\nb").unwrap();
         let text = read_file(&view, &read("dos", None, None)).unwrap();
         assert!(
