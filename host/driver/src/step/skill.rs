@@ -41,12 +41,9 @@ pub(crate) async fn call<I: Serialize, O: DeserializeOwned>(
         .load(&package.component, grant)
         .await
         .map_err(|error| not_loaded(source, &error))?;
-    let wall = Duration::from_millis(
-        grant
-            .limits()
-            .wall_ms
-            .min(context.ledger.run().remaining_ms().max(1)),
-    );
+    let run = context.ledger.run();
+    let (own_ms, left_ms) = (grant.limits().wall_ms, run.remaining_ms().max(1));
+    let wall = Duration::from_millis(own_ms.min(left_ms));
     let services = Arc::new(StepServices {
         house: context.house.clone(),
         project: context.project.clone(),
@@ -82,6 +79,14 @@ pub(crate) async fn call<I: Serialize, O: DeserializeOwned>(
         context.house.sandbox.call(&loaded, call, services.clone()),
     )
     .await;
+    if answer.is_err() && left_ms < own_ms {
+        return Err(failed(
+            Cause::Budget,
+            source,
+            format!("time: {} s", run.opened.pipeline.budget.active_ms / 1000),
+            "",
+        ));
+    }
     let answer = answer
         .unwrap_or(Err(CallError::OutOfTime {
             wall_ms: wall.as_millis() as u64,
