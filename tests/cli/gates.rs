@@ -154,6 +154,34 @@ fn moat_toml_and_build_files_wait_for_a_person() {
     }
 }
 
+/// A project that wrote no such gate has one: the rules of the next run are not for an agent to write.
+#[test]
+fn without_a_protect_gate_moat_toml_and_own_skills_are_protected_all_the_same() {
+    let bench = Bench::new();
+    let text = std::fs::read_to_string(bench.house.path("meter/moat.toml")).unwrap();
+    let begin = text.find("[[gate]]\nname = \"protect\"").unwrap();
+    let end = begin + text[begin + 1..].find("[[gate]]").unwrap() + 1;
+    let text = format!("{}{}", &text[..begin], &text[end..])
+        .replace("name = \"tests\"", "name = \"protect\"")
+        .replace("[budget]", "[skills]\nown = \"tools/own\"\n\n[budget]");
+    std::fs::write(bench.house.path("meter/moat.toml"), text).unwrap();
+    git(
+        &bench.house.path("meter"),
+        &["commit", "-qam", "no protect gate"],
+    );
+    for path in [
+        "moat.toml",
+        "tools/own/component.wasm",
+        "tools/own/skill.toml",
+    ] {
+        std::fs::create_dir_all(bench.house.path("meter/tools/own")).unwrap();
+        let verdict = bench.verdict("protect-2", &[(path, Some("x = 1\n"))]);
+        assert_eq!(verdict.finding, Finding::NeedsHuman, "{path}");
+    }
+    let verdict = bench.verdict("protect-2", &[("meter/fees.py", Some("x = 1\n"))]);
+    assert_eq!(verdict.finding, Finding::Pass);
+}
+
 #[test]
 fn a_hostile_test_suite_harms_nothing_and_is_gone() {
     let bench = Bench::new();

@@ -10,5 +10,7 @@ mod bad_input;
 mod demo;
 mod gates;
 mod house;
+mod models;
+mod own_skills;
 mod runs;
 mod together;

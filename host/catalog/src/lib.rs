@@ -2,7 +2,7 @@
 
 mod package;
 
-pub use package::{MANIFEST_SECTION, Package, PackageError};
+pub use package::{COMPONENT_BYTES_MAX, MANIFEST_SECTION, Package, PackageError};
 
 use flow::id::SkillName;
 

@@ -10,8 +10,8 @@ use wasmparser::{Encoding, Parser, Payload};
 /// The custom section that holds `skill.toml`.
 pub const MANIFEST_SECTION: &str = "moat:manifest";
 
-/// Python components have about 18 MB.
-const COMPONENT_BYTES_MAX: u64 = 128 << 20;
+/// A component has at most so many bytes: those of Python have about 18 million.
+pub const COMPONENT_BYTES_MAX: u64 = 128 << 20;
 
 /// A skill with everything that decides what it does and may ask for.
 #[derive(Debug, Clone)]

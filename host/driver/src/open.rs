@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use capability::{ConfigError, Denial, Grant};
+use catalog::{Package, PackageError};
 use flow::Event;
-use flow::id::{Digest, InvalidId, Role, RunId, SkillName};
+use flow::id::{Digest, GateName, InvalidId, Role, RunId, SkillName, TreeId};
 use flow::pipeline::{Check, Deploy, Gate, Pipeline, Skill};
 use flow::role::Report;
 use flow::verdict::Base;
@@ -80,6 +81,33 @@ pub enum OpenError {
         /// The program.
         program: String,
     },
+    /// A skill of the project's own has the name of a bundled one.
+    #[error("[skills] {name}: a skill of this name comes with moat; give yours another")]
+    NameTaken {
+        /// The name.
+        name: SkillName,
+    },
+    /// A skill of the project's own is not on the branch.
+    #[error("[skills] {name}: the branch has no {path}; build the skill and commit both files")]
+    NoOwnSkill {
+        /// The skill.
+        name: SkillName,
+        /// The missing file.
+        path: String,
+    },
+    /// A skill of the project's own calls itself otherwise.
+    #[error("[skills] {name}: {file} says that its name is {is}")]
+    OtherName {
+        /// The name in `moat.toml`.
+        name: SkillName,
+        /// Its own.
+        is: SkillName,
+        /// Where it says so.
+        file: String,
+    },
+    /// A skill of the project's own is none.
+    #[error(transparent)]
+    Package(#[from] PackageError),
     /// An alias stands for a model that this machine does not have.
     #[error(
         "[models] {alias} = \"{model}\": {file} has no [model.{model}]{known}; docs/models.md says how to add one"
@@ -145,6 +173,7 @@ pub fn open(house: &House, repository: &Path, report: Report) -> Result<Opened, 
     let mut pinning = Pinning {
         house,
         project: &project,
+        own: own_skills(house, &project, &mirror, &base.tree)?,
         withheld: Vec::new(),
     };
     let pipeline = pinning.pipeline()?;
@@ -163,6 +192,42 @@ pub fn open(house: &House, repository: &Path, report: Report) -> Result<Opened, 
         run,
         withheld: pinning.withheld,
     })
+}
+
+/// The skills that the branch itself holds, packaged from their folders.
+fn own_skills(
+    house: &House,
+    project: &Project,
+    mirror: &Mirror,
+    tree: &TreeId,
+) -> Result<Vec<Package>, OpenError> {
+    let mut own = Vec::new();
+    for (name, folder) in &project.skills {
+        if house.catalog.find(name).is_some() {
+            return Err(OpenError::NameTaken { name: name.clone() });
+        }
+        let read = |file: &str, bytes_max: usize| {
+            mirror
+                .read(tree, &format!("{folder}/{file}"), bytes_max)?
+                .ok_or_else(|| OpenError::NoOwnSkill {
+                    name: name.clone(),
+                    path: format!("{folder}/{file}"),
+                })
+        };
+        let manifest = read("skill.toml", capability::config::SIZE_BYTES_MAX + 1)?;
+        let component = read("component.wasm", catalog::COMPONENT_BYTES_MAX as usize)?;
+        let file = format!("{folder}/skill.toml");
+        let package = Package::assemble(&String::from_utf8_lossy(&manifest), &component, &file)?;
+        if package.manifest.name != *name {
+            return Err(OpenError::OtherName {
+                name: name.clone(),
+                is: package.manifest.name,
+                file,
+            });
+        }
+        own.push(package);
+    }
+    Ok(own)
 }
 
 fn check_models(house: &House, project: &Project) -> Result<(), OpenError> {
@@ -194,6 +259,7 @@ fn fresh_id() -> Result<RunId, InvalidId> {
 struct Pinning<'a> {
     house: &'a House,
     project: &'a Project,
+    own: Vec<Package>,
     withheld: Vec<(SkillName, Denial)>,
 }
 
@@ -230,10 +296,9 @@ impl Pinning<'_> {
     }
 
     fn skill(&mut self, name: &SkillName, wanted: Role) -> Result<Skill, OpenError> {
-        let package = self
-            .house
-            .catalog
-            .find(name)
+        let own = self.own.iter().find(|own| own.manifest.name == *name);
+        let package = own
+            .or_else(|| self.house.catalog.find(name))
             .ok_or_else(|| OpenError::NoSkill {
                 name: name.clone(),
                 role: wanted,
@@ -265,13 +330,34 @@ impl Pinning<'_> {
     }
 }
 
-/// The gates of a project, pinned as a run pins them.
+/// The gates of a project, pinned as a run pins them: one of kind `protect` is always among them.
 pub fn pinned_gates(project: &Project) -> Vec<Gate> {
-    project
+    let mut gates: Vec<Gate> = project
         .gates
         .iter()
         .map(|gate| pinned_gate(gate, project))
-        .collect()
+        .collect();
+    let protects = |gate: &Gate| matches!(gate.check, Check::Protect { .. });
+    if !gates.iter().any(protects)
+        && let Some(name) = free_name(&gates)
+    {
+        let spec = GateSpec {
+            name,
+            kind: GateKind::Protect { paths: vec![] },
+            assumes: Some("an agent may change the rules that it is held to".into()),
+        };
+        gates.insert(0, pinned_gate(&spec, project));
+    }
+    gates
+}
+
+/// A name for the gate that a project did not write; one of the first few is free.
+fn free_name(gates: &[Gate]) -> Option<GateName> {
+    let names = std::iter::once("protect".to_owned()).chain((2..).map(|n| format!("protect-{n}")));
+    names
+        .take(gates.len() + 1)
+        .filter_map(|name| name.parse::<GateName>().ok())
+        .find(|name| gates.iter().all(|gate| gate.name != *name))
 }
 
 /// The gate with everything that decides its verdict: commands by their arguments, not by their names alone.
@@ -298,7 +384,7 @@ fn pinned_gate(spec: &GateSpec, project: &Project) -> Gate {
         },
         GateKind::Protect { paths } => {
             let mut paths = paths.clone();
-            paths.push(project::FILE.to_owned());
+            paths.extend(project.always_protected());
             paths.sort();
             paths.dedup();
             Check::Protect { paths }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use capability::config::parse;
 use capability::manifest::{is_plain_name, is_variable};
-use capability::{ConfigError, ProjectGrant, Source};
+use capability::{ConfigError, ProjectGrant, RelPath, Source};
 use flow::id::{GateName, SkillName};
 use flow::pipeline::Budget;
 use toml::Spanned;
@@ -28,6 +28,8 @@ pub struct Project {
     pub implement: SkillName,
     /// Who deploys.
     pub deploy_skill: Option<SkillName>,
+    /// Skills of the project's own: folders on the protected branch.
+    pub skills: BTreeMap<SkillName, RelPath>,
     /// What every candidate must pass, as written.
     pub gates: Vec<GateSpec>,
     /// Model aliases, each with the model's name in the machine's `models.toml`.
@@ -160,6 +162,7 @@ impl Project {
             test,
             implement,
             deploy_skill,
+            skills: crate::skills::skills(raw.skills, source)?,
             gates,
             models,
             budget,
@@ -172,6 +175,14 @@ impl Project {
     /// What the project gives to a skill.
     pub fn grant_of(&self, skill: &SkillName) -> Option<&ProjectGrant> {
         self.grants.iter().find(|grant| grant.skill == *skill)
+    }
+
+    /// What only a person may change, whatever the gates say: this file, and the skills that it names.
+    pub fn always_protected(&self) -> Vec<String> {
+        let skills = self.skills.values().map(RelPath::to_string);
+        std::iter::once(crate::FILE.to_owned())
+            .chain(skills)
+            .collect()
     }
 
     /// JSON Schema of the file, for editors.
@@ -294,6 +305,14 @@ mod tests {
             "`paths` only",
         );
         refused("name = \"base-tests\"", "name = \"tests\"", "twice");
+        for (own, message) in [
+            ("Own = \"tools/own\"", "skill name"),
+            ("own = \"../own\"", "folder"),
+            ("own = \".\"", "folder"),
+            ("own = \"/abs\"", "folder"),
+        ] {
+            refused("[budget]", &format!("[skills]\n{own}\n[budget]"), message);
+        }
         refused("attempts = 3", "attempts = 0", "attempts");
         refused("attempts = 3", "attempts = 3\nmoney = 5", "no [models]");
         refused(

@@ -7,6 +7,7 @@ mod gates;
 mod grants;
 mod models;
 mod raw;
+mod skills;
 mod template;
 
 pub use detect::{Detected, detect};

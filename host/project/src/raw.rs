@@ -15,6 +15,10 @@ pub(crate) struct Raw {
     #[schemars(with = "BTreeMap<String, Vec<String>>")]
     pub(crate) commands: BTreeMap<String, Spanned<Vec<String>>>,
     pub(crate) pipeline: RawPipeline,
+    /// Skills of the project's own: a folder of the protected branch with skill.toml and component.wasm, by name.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, String>")]
+    pub(crate) skills: BTreeMap<String, Spanned<String>>,
     #[serde(default)]
     #[schemars(with = "Vec<RawGate>")]
     pub(crate) gate: Vec<Spanned<RawGate>>,
