@@ -182,7 +182,11 @@ fn a_model_that_mends_on_the_third_attempt_is_merged() {
 fn a_model_that_claims_success_and_changes_nothing_moves_nothing() {
     let modelled = Modelled::new(&script(vec![finish()]), "anthropic");
     let output = modelled.run();
-    stays(&modelled, &output, &["The skill gave up", "changed paths: 0"]);
+    stays(
+        &modelled,
+        &output,
+        &["The skill gave up", "changed paths: 0"],
+    );
 }
 
 #[test]

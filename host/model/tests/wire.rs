@@ -1,5 +1,9 @@
 //! Calls over the real wire formats, to a provider on loopback that fails in every way that providers do.
-#![allow(clippy::unwrap_used, reason = "tests may stop at the first surprise")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "tests may stop at the first surprise"
+)]
 
 use std::sync::Mutex;
 use std::time::Duration;
