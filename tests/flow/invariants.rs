@@ -1,6 +1,6 @@
 //! What holds for every run, whatever happens to it: random events, thousands of runs.
 
-use flow::event::{Answer, Candidate, Cause, Event, Recorded};
+use flow::event::{Answer, Candidate, Cause, Event, Recorded, Usage};
 use flow::role::{Decision, Deployment, Outcome, Rollback};
 use flow::run::{Action, End, Run, Stage, apply, next, replay};
 use flow::step::Step;
@@ -71,6 +71,21 @@ fn result(script: &Script, step: &Step, choice: u8) -> Option<Vec<Event>> {
             },
         }],
         Step::Baseline => vec![Event::BaselineTaken { report: report() }],
+        Step::Implement { attempt } if choice % 8 == 3 => vec![
+            Event::Used {
+                step: step.clone(),
+                skill: script.run.opened.pipeline.implement.name.clone(),
+                usage: Usage {
+                    host_calls: [("a.b".to_owned(), u64::from(choice))].into(),
+                    fuel: u64::MAX,
+                    peak_memory_bytes: 1,
+                },
+            },
+            Event::StepFailed {
+                step: Step::Implement { attempt: *attempt },
+                failure: failure(Cause::Skill, "x"),
+            },
+        ],
         Step::Implement { attempt } => vec![Event::Attempted {
             attempt: *attempt,
             outcome: if choice % 8 == 7 {

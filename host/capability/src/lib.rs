@@ -13,6 +13,7 @@ pub mod policy;
 pub mod project_grant;
 pub mod quantity;
 pub mod question;
+mod sentences;
 
 pub use config::{ConfigError, Source};
 pub use denial::{Capability, Denial};

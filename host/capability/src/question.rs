@@ -7,7 +7,6 @@ use flow::id::{Role, SkillName};
 use crate::denial::{Capability, Denial};
 use crate::grant::Grant;
 use crate::limits::Limits;
-use crate::manifest::{Manifest, Runnable};
 use crate::path::{Globs, RelPath};
 
 impl Grant {
@@ -206,71 +205,6 @@ pub fn line_for_interface(interface: &str) -> Option<&'static str> {
         "moat:host/release" => "skill.toml: [release] reason = \"…\"",
         _ => return None,
     })
-}
-
-impl Manifest {
-    /// What the skill asks for, in sentences with its reasons, for a reviewer.
-    pub fn sentences(&self) -> Vec<String> {
-        let mut out = Vec::new();
-        for request in &self.files {
-            let verb = if request.write {
-                "read and change"
-            } else {
-                "read"
-            };
-            let place = if request.path.is_root() {
-                "everything in the worktree".to_owned()
-            } else {
-                format!("`{}`", request.path)
-            };
-            let except = match request.except.patterns() {
-                [] => String::new(),
-                patterns => format!(", except {}", patterns.join(", ")),
-            };
-            out.push(format!("{verb} {place}{except}: {}", request.reason));
-        }
-        for request in &self.processes {
-            out.push(match &request.what {
-                Runnable::Project {
-                    name,
-                    extra_args: true,
-                } => {
-                    format!(
-                        "run the project's command `{name}` with arguments of its choice: {}",
-                        request.reason
-                    )
-                }
-                Runnable::Project { name, .. } => {
-                    format!("run the project's command `{name}`: {}", request.reason)
-                }
-                Runnable::Program { program, args } => {
-                    let forms: Vec<_> = args
-                        .iter()
-                        .map(|pattern| format!("`{program} {}`", pattern.elements().join(" ")))
-                        .collect();
-                    format!("run {}: {}", forms.join(" or "), request.reason)
-                }
-            });
-        }
-        for request in &self.env {
-            out.push(format!(
-                "see the project's variable `{}`: {}",
-                request.name, request.reason
-            ));
-        }
-        if let Some(model) = &self.model {
-            out.push(format!(
-                "call the model {} with up to {} output tokens a call: {}",
-                model.aliases.join(" or "),
-                model.max_tokens,
-                model.reason
-            ));
-        }
-        if let Some(reason) = &self.release {
-            out.push(format!("stage, activate and probe releases: {reason}"));
-        }
-        out
-    }
 }
 
 fn plain(text: &str) -> String {

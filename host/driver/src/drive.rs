@@ -40,11 +40,13 @@ pub async fn drive(
                     .ledger
                     .append(vec![Event::StepStarted { step: due.clone() }])?;
                 let came = step::perform(&context, &due).await;
-                let events = came.unwrap_or_else(|failure| {
-                    vec![Event::StepFailed {
+                let events = came.unwrap_or_else(|ended| {
+                    let mut events = ended.before;
+                    events.push(Event::StepFailed {
                         step: due,
-                        failure: *failure,
-                    }]
+                        failure: ended.failure,
+                    });
+                    events
                 });
                 context.ledger.append(events)?;
             }

@@ -2,6 +2,8 @@
 //!
 //! Format 1. A change of meaning takes a new variant; old variants stay readable for ever.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::id::{CommitId, Digest, GateName, RunId, SkillName, TreeId};
@@ -58,6 +60,15 @@ pub enum Event {
         outcome: Outcome,
         /// What the host found in the view: the candidate, not yet trusted.
         candidate: Candidate,
+    },
+    /// A skill answered: what the call used of its grant.
+    Used {
+        /// The step in which it was called.
+        step: Step,
+        /// The skill.
+        skill: SkillName,
+        /// What it used.
+        usage: Usage,
     },
     /// A capability was refused to a skill.
     Denied {
@@ -202,6 +213,29 @@ impl Candidate {
             tree: self.tree.clone(),
             base: self.base.tree.clone(),
         }
+    }
+}
+
+/// What calls of a skill used.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Usage {
+    /// Host calls by `interface.function`, refused ones included.
+    pub host_calls: BTreeMap<String, u64>,
+    /// Units of work in WebAssembly.
+    pub fuel: u64,
+    /// All memories and tables of a call at their most.
+    pub peak_memory_bytes: u64,
+}
+
+impl Usage {
+    /// Adds another call's.
+    pub fn add(&mut self, other: &Usage) {
+        for (name, times) in &other.host_calls {
+            let sum = self.host_calls.entry(name.clone()).or_insert(0);
+            *sum = sum.saturating_add(*times);
+        }
+        self.fuel = self.fuel.saturating_add(other.fuel);
+        self.peak_memory_bytes = self.peak_memory_bytes.max(other.peak_memory_bytes);
     }
 }
 

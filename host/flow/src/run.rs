@@ -11,8 +11,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::event::{Answer, Candidate, Event, Failure, Opened, Parking, Recorded};
-use crate::id::{CommitId, Digest, GateName};
+use crate::event::{Answer, Candidate, Event, Failure, Opened, Parking, Recorded, Usage};
+use crate::id::{CommitId, Digest, GateName, SkillName};
 use crate::money::{Reservation, Spend};
 use crate::role::{Deployment, Outcome, TestReport, WorkItem};
 use crate::step::{self, Step};
@@ -63,6 +63,8 @@ pub struct Run {
     pub reserved: BTreeMap<u64, Reservation>,
     /// Time in steps.
     pub active_ms: u64,
+    /// What skills used of their grants.
+    pub used: BTreeMap<SkillName, Usage>,
     /// Refused capabilities.
     pub denials: u64,
 }
@@ -267,6 +269,7 @@ impl Run {
             spend: Spend::default(),
             reserved: BTreeMap::new(),
             active_ms: 0,
+            used: BTreeMap::new(),
             denials: 0,
         }
     }
@@ -294,6 +297,9 @@ impl Run {
             } => {
                 self.finish("implement", at_ms)?;
                 step::implement::attempted(self, *attempt, outcome, candidate)?;
+            }
+            Event::Used { skill, usage, .. } => {
+                self.used.entry(skill.clone()).or_default().add(usage);
             }
             Event::Denied { times, .. } => self.denials += u64::from(*times),
             Event::GateDecided { verdict } => {
@@ -405,6 +411,7 @@ impl Event {
             Event::Triaged { .. } => "triaged",
             Event::BaselineTaken { .. } => "baseline-taken",
             Event::Attempted { .. } => "attempted",
+            Event::Used { .. } => "used",
             Event::Denied { .. } => "denied",
             Event::GateDecided { .. } => "gate-decided",
             Event::Answered { .. } => "answered",
@@ -424,6 +431,9 @@ impl Event {
 
     /// A model call that was under way when the run was cancelled still has its price.
     fn may_follow_the_end(&self) -> bool {
-        matches!(self, Event::Settled { .. } | Event::Denied { .. })
+        matches!(
+            self,
+            Event::Settled { .. } | Event::Used { .. } | Event::Denied { .. }
+        )
     }
 }

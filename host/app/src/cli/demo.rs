@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use capability::Grant;
 use clap::Args;
 use driver::House;
 use flow::Run;
@@ -14,7 +15,7 @@ use url::Url;
 
 use crate::cli::{Shared, run};
 use crate::exit::Exit;
-use crate::show::text::span;
+use crate::show::text::{self, span};
 use crate::watch::Terminal;
 
 const FILES: &[(&str, &str)] = &[
@@ -162,11 +163,7 @@ fn releases(house: &House, run: &Run) -> anyhow::Result<Option<driver::Releases>
     let directory: PathBuf = house.releases_dir(&run.opened.repository);
     let mirror = repo::Mirror::open_or_create(&house.mirror_dir(&run.opened.repository))?;
     let tree = mirror.tree_of(commit)?;
-    let text = house
-        .journal
-        .get_blob(&run.opened.project)?
-        .context("the run's moat.toml is gone")?;
-    let deploy = project::Project::parse(&String::from_utf8_lossy(&text), project::FILE)?
+    let deploy = project_of(house, run)?
         .deploy
         .context("the sample has a [deploy]")?;
     Ok(Some(driver::Releases {
@@ -175,6 +172,40 @@ fn releases(house: &House, run: &Run) -> anyhow::Result<Option<driver::Releases>
         deploy,
         target: (commit.clone(), tree),
     }))
+}
+
+/// The effective grants of the run's skills, in the order of their steps.
+fn grants(house: &House, run: &Run) -> anyhow::Result<Vec<Grant>> {
+    let project = project_of(house, run)?;
+    let pipeline = &run.opened.pipeline;
+    let skills = [
+        pipeline.triage.as_ref(),
+        pipeline.test.as_ref(),
+        Some(&pipeline.implement),
+        pipeline.deploy.as_ref().map(|deploy| &deploy.skill),
+    ];
+    let packages = skills
+        .into_iter()
+        .flatten()
+        .filter_map(|skill| house.catalog.find(&skill.name));
+    Ok(packages
+        .map(|package| {
+            let granted = project.grant_of(&package.manifest.name);
+            Grant::compute(&package.manifest, granted, &house.policy)
+        })
+        .collect())
+}
+
+/// The run's own moat.toml.
+fn project_of(house: &House, run: &Run) -> anyhow::Result<project::Project> {
+    let text = house
+        .journal
+        .get_blob(&run.opened.project)?
+        .context("the run's moat.toml is gone")?;
+    Ok(project::Project::parse(
+        &String::from_utf8_lossy(&text),
+        project::FILE,
+    )?)
 }
 
 /// What was granted, used and seen, and whether the service answers right now.
@@ -196,11 +227,14 @@ async fn tell(house: &House, run: &Run, port: u16) -> anyhow::Result<()> {
             Err(_) => failed = Some("the deployed service does not answer"),
         }
     }
-    println!("\nWhat each skill was granted:");
-    for package in house.catalog.list() {
-        println!("  {}", package.manifest.name);
-        for sentence in package.manifest.sentences() {
-            println!("    - {sentence}");
+    println!("\nWhat each skill was granted, and what it used of it:");
+    for grant in grants(house, run)? {
+        println!("  {}", grant.skill());
+        for sentence in grant.sentences() {
+            println!("    may {sentence}");
+        }
+        if let Some(usage) = run.used.get(grant.skill()) {
+            println!("    used {}", text::usage(usage));
         }
     }
     println!(

@@ -8,7 +8,7 @@ use flow::run::{Attempt, Run};
 use flow::verdict::Finding;
 
 use crate::show::state;
-use crate::show::text::{fenced, one_line, span};
+use crate::show::text::{self, fenced, one_line, span};
 
 /// Writes the dossier of a run.
 pub fn of(run: &Run) -> String {
@@ -31,6 +31,7 @@ pub fn of(run: &Run) -> String {
         one_attempt(&mut out, run, attempt);
     }
     caught(&mut out, run);
+    used(&mut out, run);
     let steps = state::next_steps(run);
     if !steps.is_empty() {
         let _ = writeln!(out, "## What you can do\n\n{}", fenced(&steps.join("\n")));
@@ -188,6 +189,17 @@ fn caught(out: &mut String, run: &Run) {
                 one_line(&evidence.title, 200)
             );
         }
+    }
+    out.push('\n');
+}
+
+fn used(out: &mut String, run: &Run) {
+    if run.used.is_empty() {
+        return;
+    }
+    let _ = writeln!(out, "## What skills used\n");
+    for (skill, usage) in &run.used {
+        let _ = writeln!(out, "- {skill}: {}", text::usage(usage));
     }
     out.push('\n');
 }

@@ -118,7 +118,10 @@ pub fn of(recorded: &Recorded) -> Option<String> {
         Event::Parked { reason } => format!("parked: {}", parking_sentence(reason)),
         Event::Resumed { by } => format!("resumed by {}", one_line(by, 80)),
         Event::Cancelled { by } => format!("cancelled by {}", one_line(by, 80)),
-        Event::MergeIntended { .. } | Event::Reserved { .. } | Event::Settled { .. } => {
+        Event::Used { .. }
+        | Event::MergeIntended { .. }
+        | Event::Reserved { .. }
+        | Event::Settled { .. } => {
             return None;
         }
     })

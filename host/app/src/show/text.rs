@@ -1,5 +1,7 @@
 //! Untrusted text on its way to a terminal: nothing in it may act.
 
+use flow::event::Usage;
+
 /// Takes out what a terminal would obey or what would mislead a reader, and keeps line breaks and tabs.
 ///
 /// C0 and C1 controls (with them every escape sequence's introducer), bidirectional controls (Trojan Source, CVE-2021-42574)
@@ -39,6 +41,28 @@ pub fn fenced(text: &str) -> String {
 fn hides(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// What calls of a skill used, on one line.
+pub fn usage(usage: &Usage) -> String {
+    let calls: Vec<String> = usage
+        .host_calls
+        .iter()
+        .filter(|(name, _)| !name.starts_with("moat:host/progress."))
+        .map(|(name, times)| {
+            let name = name.strip_prefix("moat:host/").unwrap_or(name);
+            format!("{} {times}×", one_line(name, 60))
+        })
+        .collect();
+    let calls = match calls.as_slice() {
+        [] => "no host call".to_owned(),
+        calls => calls.join(", "),
+    };
+    format!(
+        "{calls}; {:.1} MiB of memory at most, {} million units of work",
+        usage.peak_memory_bytes as f64 / f64::from(1 << 20),
+        usage.fuel.div_ceil(1_000_000)
+    )
 }
 
 /// A span of time for people: `850 ms`, `12.3 s`, `4 min 05 s`.

@@ -64,7 +64,7 @@ pub(crate) async fn perform(
         directory: &directory,
         baseline,
     };
-    let verdict = run_gate(&gate_run, gate, subject).await?;
+    let verdict = verdict(&gate_run, gate, subject).await?;
     Ok(vec![Event::GateDecided { verdict }])
 }
 
@@ -77,6 +77,12 @@ pub async fn run_gate(
     gate: &Gate,
     subject: &Subject,
 ) -> Result<Verdict, Box<flow::event::Failure>> {
+    verdict(run, gate, subject)
+        .await
+        .map_err(|ended| Box::new(ended.failure))
+}
+
+async fn verdict(run: &GateRun<'_>, gate: &Gate, subject: &Subject) -> Result<Verdict, Failed> {
     let (finding, title, text) = match &gate.check {
         Check::Command {
             argv, timeout_ms, ..

@@ -17,7 +17,13 @@ use flow::step::Step;
 use crate::context::Context;
 
 /// A step's end without a result. Boxed: it is rare and large.
-pub(crate) type Failed = Box<Failure>;
+pub(crate) type Failed = Box<Ended>;
+
+/// Why a step has no result, and what happened in it all the same.
+pub(crate) struct Ended {
+    pub(crate) failure: Failure,
+    pub(crate) before: Vec<Event>,
+}
 
 /// Does a step and gives the events that came of it.
 pub(crate) async fn perform(context: &Context, step: &Step) -> Result<Vec<Event>, Failed> {
@@ -45,10 +51,13 @@ pub(crate) fn failed(
         text: text.into(),
     };
     let signature = signature(&[&evidence.title, &evidence.text]);
-    Box::new(Failure {
-        cause,
-        evidence,
-        signature,
+    Box::new(Ended {
+        failure: Failure {
+            cause,
+            evidence,
+            signature,
+        },
+        before: vec![],
     })
 }
 

@@ -4,17 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flow::Event;
-use flow::event::Cause;
+use flow::event::{Cause, Usage};
 use flow::id::Role;
 use flow::pipeline::Skill;
 use flow::role::SkillError;
 use flow::step::Step;
-use sandbox::{Call, CallError, LoadError};
+use sandbox::{Answer, Call, CallError, LoadError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::context::Context;
-use crate::models::StepModels;
+use crate::models::{StepModels, Trouble};
 use crate::releases::Releases;
 use crate::services::StepServices;
 use crate::step::{Failed, failed, setup};
@@ -92,6 +92,32 @@ pub(crate) async fn call<I: Serialize, O: DeserializeOwned>(
             wall_ms: wall.as_millis() as u64,
         }))
         .map_err(|error| not_answered(source, &error))?;
+    let events = told(step, skill, &answer);
+    match result(source, answer, services.models.trouble()) {
+        Ok(output) => Ok((output, events)),
+        Err(mut ended) => {
+            ended.before = events;
+            Err(ended)
+        }
+    }
+}
+
+/// What the call used, and what was refused to it.
+fn told(step: &Step, skill: &Skill, answer: &Answer) -> Vec<Event> {
+    let mut usage = Usage {
+        fuel: answer.usage.fuel,
+        peak_memory_bytes: answer.usage.peak_memory_bytes,
+        ..Usage::default()
+    };
+    for entry in &answer.transcript {
+        let name = format!("{}.{}", entry.interface, entry.function);
+        *usage.host_calls.entry(name).or_insert(0) += 1;
+    }
+    let used = Event::Used {
+        step: step.clone(),
+        skill: skill.name.clone(),
+        usage,
+    };
     let denied = answer.denials.iter().map(|(denial, times)| Event::Denied {
         step: step.clone(),
         skill: skill.name.clone(),
@@ -99,11 +125,19 @@ pub(crate) async fn call<I: Serialize, O: DeserializeOwned>(
         line: denial.line.clone(),
         times: *times,
     });
-    let denied: Vec<Event> = denied.collect();
+    std::iter::once(used).chain(denied).collect()
+}
+
+/// Reads the role function's result.
+fn result<O: DeserializeOwned>(
+    source: &str,
+    answer: Answer,
+    trouble: Option<Trouble>,
+) -> Result<O, Failed> {
     let mut output = answer.output;
     if let Some(value) = output.get_mut("ok").map(serde_json::Value::take) {
         let output = serde_json::from_value(value);
-        return output.map(|output| (output, denied)).map_err(|error| {
+        return output.map_err(|error| {
             failed(
                 Cause::Skill,
                 source,
@@ -113,7 +147,7 @@ pub(crate) async fn call<I: Serialize, O: DeserializeOwned>(
         });
     }
     let error: Result<SkillError, _> = serde_json::from_value(output["err"].take());
-    let error = match (error, services.models.trouble()) {
+    let error = match (error, trouble) {
         // The host knows better than the skill what went wrong at a model, and who must act on it.
         (Ok(error), Some(trouble)) => {
             return Err(failed(
