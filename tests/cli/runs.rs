@@ -1,8 +1,5 @@
 //! One run: to its end, through a kill at any moment, and with the user's own things untouched.
 
-use std::process::Stdio;
-use std::time::Duration;
-
 use crate::house::{FEES, House, git, told};
 
 #[test]
@@ -110,58 +107,4 @@ fn a_run_without_a_guiding_test_parks_with_a_dossier_and_moves_nothing() {
     assert_eq!(git(&repo, &["rev-parse", "main"]), before);
     let list = told(&house.moat(&["runs", "--json"]));
     assert!(list.contains("\"state\":\"parked\""), "{list}");
-}
-
-/// The same end, wherever the process dies: the kills are spread over the whole run.
-#[test]
-fn kill_nine_at_any_moment_ends_in_the_same_tree_after_a_resume() {
-    let reference = {
-        let house = House::new();
-        let repo = house.meter();
-        assert!(
-            house
-                .moat(&["run", "--repo", "meter", "one full hour is charged as two"])
-                .status
-                .success()
-        );
-        git(&repo, &["rev-parse", "main^{tree}"])
-    };
-    for after_ms in [60, 250, 450, 650, 900, 1200, 1500, 1800, 2200] {
-        let house = House::new();
-        let repo = house.meter();
-        let base = git(&repo, &["rev-parse", "main"]);
-        let mut child = house
-            .command(&["run", "--repo", "meter", "one full hour is charged as two"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        std::thread::sleep(Duration::from_millis(after_ms));
-        child.kill().unwrap();
-        child.wait().unwrap();
-        let runs: serde_json::Value =
-            serde_json::from_slice(&house.moat(&["runs", "--json"]).stdout).unwrap();
-        match runs[0]["run"].as_str() {
-            // It was killed before the run was opened: nothing happened.
-            None => assert_eq!(git(&repo, &["rev-parse", "main"]), base),
-            Some(run) if runs[0]["state"] != "merged" => {
-                let output = house.moat(&["runs", "resume", run]);
-                assert_eq!(
-                    output.status.code(),
-                    Some(0),
-                    "killed after {after_ms} ms: {}",
-                    told(&output)
-                );
-                assert_eq!(git(&repo, &["rev-parse", "main^{tree}"]), reference);
-            }
-            Some(_) => assert_eq!(git(&repo, &["rev-parse", "main^{tree}"]), reference),
-        }
-        let commits = git(&repo, &["rev-list", "--count", &format!("{base}..main")]);
-        assert!(
-            commits == "0" || commits == "1",
-            "killed after {after_ms} ms: {commits} commits"
-        );
-        assert_eq!(git(&repo, &["status", "--porcelain"]), "");
-        git(&repo, &["fsck", "--strict"]);
-    }
 }
