@@ -15,3 +15,4 @@ mod models;
 mod own_skills;
 mod runs;
 mod together;
+mod words;

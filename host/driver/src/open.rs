@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use capability::denial::Capability;
+use capability::manifest::{Manifest, ProcessRequest, Runnable};
 use capability::{ConfigError, Denial, Grant};
 use catalog::{Package, PackageError};
 use flow::Event;
@@ -319,6 +321,7 @@ impl Pinning<'_> {
             grant
                 .withheld()
                 .iter()
+                .filter(|denial| !is_no_command_here(self.project, &package.manifest, denial))
                 .map(|denial| (name.clone(), denial.clone())),
         );
         let digest = self.house.journal.put_blob(&package.component)?;
@@ -328,6 +331,14 @@ impl Pinning<'_> {
             grant: grant.digest(),
         })
     }
+}
+
+/// A command that a skill would use where a project has it is not missed where the project has none.
+fn is_no_command_here(project: &Project, manifest: &Manifest, denial: &Denial) -> bool {
+    let names_it = |request: &ProcessRequest| matches!(&request.what, Runnable::Project { name, .. } if *name == denial.what);
+    denial.capability == Capability::Processes
+        && manifest.processes.iter().any(names_it)
+        && !project.commands.contains_key(&denial.what)
 }
 
 /// The gates of a project, pinned as a run pins them: one of kind `protect` is always among them.

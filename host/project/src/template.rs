@@ -32,6 +32,8 @@ pub fn template(detected: &Detected, branch: &str, choices: &Choices) -> String 
     ];
     protect.extend(detected.protect.iter().cloned());
     protect.extend(detected.test_paths.iter().cloned());
+    let mut seen = std::collections::BTreeSet::new();
+    protect.retain(|path| seen.insert(path.clone()));
     let protect = list(&protect);
     let tests = list(&detected.test_paths);
     let (deploy_line, deploy_part) = match choices.deploy.split_last() {
@@ -49,7 +51,7 @@ pub fn template(detected: &Detected, branch: &str, choices: &Choices) -> String 
             "implement",
             "`search-repair` needs no model",
             format!(
-                "\n# Aliases that skills use; each is a [model.…] of models.toml in moat's state directory.\n[models]\ncoder = \"{model}\"\n"
+                "# Aliases that skills use; each is a [model.…] of models.toml in moat's state directory.\n[models]\ncoder = \"{model}\"\n\n"
             ),
             "tokens = 3000000\nmoney = 5.00\n",
             "models = [\"coder\"]\n",
@@ -102,8 +104,7 @@ paths = {tests}
 timeout = "10m"
 assumes = "an agent may delete or weaken tests"
 
-{models}
-# What one run may use before it waits for a person.
+{models}# What one run may use before it waits for a person.
 [budget]
 attempts = 3
 time = "30m"
