@@ -18,6 +18,9 @@ use crate::output;
 use crate::service::ServiceHandle;
 use crate::specification::{Specification, Status};
 
+/// How long a tree of processes may take to die: one that hangs in the kernel must not take us along.
+const DYING: Duration = Duration::from_secs(10);
+
 /// Starts confined programs through a re-executed copy of this program.
 #[derive(Debug, Clone)]
 pub struct Launcher {
@@ -233,10 +236,17 @@ impl Child {
         }
     }
 
-    /// Kills the program with all that it started, and waits until it is gone.
+    /// Kills the program with all that it started, and waits until the last of it is gone.
     pub async fn kill(&mut self) {
+        // Without its lifeline init ends, the kernel kills everything else inside, and only then is init gone, for which the launcher waits. A
+        // launcher that is killed itself would be gone before them, and they could still write for a moment.
         self.lifeline.take();
-        let _ = self.process.kill().await;
+        if tokio::time::timeout(DYING, self.process.wait())
+            .await
+            .is_err()
+        {
+            let _ = self.process.kill().await;
+        }
     }
 
     async fn next_status(&mut self) -> Result<Option<Status>, ConfineError> {
