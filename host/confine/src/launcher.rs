@@ -53,6 +53,7 @@ impl Launcher {
     ///
     /// # Errors
     /// [`ConfineError`] when it was not run, because a layer is missing or it could not be executed.
+    #[tracing::instrument(name = "confine", level = "debug", skip_all)]
     pub async fn run(&self, command: Command) -> Result<Finished, ConfineError> {
         let begun = Instant::now();
         let (wall, max) = (command.limits.wall, command.limits.output_bytes);
@@ -210,11 +211,13 @@ impl Child {
     /// # Errors
     /// [`ConfineError`] when it was not run.
     pub async fn wait(&mut self) -> Result<Ending, ConfineError> {
+        // From its own beginning to its own end: what lies around it is confinement.
+        let mut _time = None;
         while let Some(status) = self.next_status().await? {
             match status {
                 Status::Exited { code } => return Ok(Ending::Exited(code)),
                 Status::Signalled { signal } => return Ok(Ending::Signalled(signal)),
-                Status::Running { .. } => {}
+                Status::Running { .. } => _time = Some(tracing::debug_span!("command")),
                 failed => return Err(self.failure(failed)),
             }
         }

@@ -87,6 +87,7 @@ impl Sandbox {
     ///
     /// # Errors
     /// [`LoadError`]: nothing of the component has run.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn load(&self, component: &[u8], grant: &Grant) -> Result<Loaded, LoadError> {
         let imports = imports(component)?;
         imports.check(grant)?;
@@ -160,6 +161,7 @@ impl Sandbox {
     ///
     /// # Errors
     /// [`CallError`]: of this session only; nothing of the component has run.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn open(
         &self,
         loaded: &Loaded,

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use capability::{Denial, Grant, Limits, RelPath};
 use flow::id::Role;
 use serde_json::Value;
+use tracing::Instrument as _;
 
 use crate::broker::Record;
 use crate::error::CallError;
@@ -111,6 +112,7 @@ impl Session {
     ///
     /// # Errors
     /// [`CallError`]; [`CallError::Poisoned`] when an earlier call has ended the session.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn call(
         &mut self,
         role: Role,
@@ -157,6 +159,7 @@ impl Session {
     }
 
     /// Ends the worker and waits until it is gone: after it, nothing writes to the view.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn close(self) {
         if let State::Warm(mut worker) = self.state {
             worker.kill().await;
@@ -191,7 +194,8 @@ async fn converse(
     let mut message = ToWorker::Run(Box::new(request));
     loop {
         worker.send(&message).await.map_err(|_| Stopped::Gone)?;
-        let (interface, function, args) = match worker.receive().await {
+        let told = worker.receive().instrument(tracing::debug_span!("guest"));
+        let (interface, function, args) = match told.await {
             Ok(Some(ToBroker::Call {
                 interface,
                 function,
