@@ -34,6 +34,7 @@ pub struct Child {
     status: tokio::io::Lines<BufReader<tokio::net::unix::pipe::Receiver>>,
     // At its end the init inside ends, and everything with it.
     lifeline: Option<OwnedFd>,
+    ended: Option<Status>,
     program: PathBuf,
 }
 
@@ -183,6 +184,7 @@ impl Launcher {
             process,
             status,
             lifeline: bound.then_some(lifeline_out),
+            ended: None,
             program: command.program,
         })
     }
@@ -213,11 +215,12 @@ impl Child {
     pub async fn wait(&mut self) -> Result<Ending, ConfineError> {
         // From its own beginning to its own end: what lies around it is confinement.
         let mut _time = None;
-        while let Some(status) = self.next_status().await? {
+        while let Some(status) = self.told().await? {
             match status {
                 Status::Exited { code } => return Ok(Ending::Exited(code)),
                 Status::Signalled { signal } => return Ok(Ending::Signalled(signal)),
                 Status::Running { .. } => _time = Some(tracing::debug_span!("command")),
+                Status::Gone => {}
                 failed => return Err(self.failure(failed)),
             }
         }
@@ -241,14 +244,27 @@ impl Child {
 
     /// Kills the program with all that it started, and waits until the last of it is gone.
     pub async fn kill(&mut self) {
-        // Without its lifeline init ends, the kernel kills everything else inside, and only then is init gone, for which the launcher waits. A
-        // launcher that is killed itself would be gone before them, and they could still write for a moment.
+        // Without its lifeline init kills everything, itself last. Killing the launcher first would end the same, but some time after we return:
+        // they could still write to what is read then.
         self.lifeline.take();
-        if tokio::time::timeout(DYING, self.process.wait())
-            .await
-            .is_err()
-        {
-            let _ = self.process.kill().await;
+        let gone = async {
+            while let Ok(Some(status)) = self.next_status().await {
+                match status {
+                    Status::Gone => return,
+                    Status::Running { .. } => {}
+                    ended => self.ended = Some(ended),
+                }
+            }
+        };
+        let _ = tokio::time::timeout(DYING, gone).await;
+        let _ = self.process.kill().await;
+    }
+
+    /// The next status, or how it ended when that was read while killing it.
+    async fn told(&mut self) -> Result<Option<Status>, ConfineError> {
+        match self.ended.take() {
+            Some(ended) => Ok(Some(ended)),
+            None => self.next_status().await,
         }
     }
 
