@@ -18,6 +18,9 @@ use crate::output;
 use crate::service::ServiceHandle;
 use crate::specification::{Specification, Status};
 
+/// How long a tree of processes may take to die: one that hangs in the kernel must not take us along.
+const DYING: Duration = Duration::from_secs(10);
+
 /// Starts confined programs through a re-executed copy of this program.
 #[derive(Debug, Clone)]
 pub struct Launcher {
@@ -31,6 +34,7 @@ pub struct Child {
     status: tokio::io::Lines<BufReader<tokio::net::unix::pipe::Receiver>>,
     // At its end the init inside ends, and everything with it.
     lifeline: Option<OwnedFd>,
+    ended: Option<Status>,
     program: PathBuf,
 }
 
@@ -50,6 +54,7 @@ impl Launcher {
     ///
     /// # Errors
     /// [`ConfineError`] when it was not run, because a layer is missing or it could not be executed.
+    #[tracing::instrument(name = "confine", level = "debug", skip_all)]
     pub async fn run(&self, command: Command) -> Result<Finished, ConfineError> {
         let begun = Instant::now();
         let (wall, max) = (command.limits.wall, command.limits.output_bytes);
@@ -179,6 +184,7 @@ impl Launcher {
             process,
             status,
             lifeline: bound.then_some(lifeline_out),
+            ended: None,
             program: command.program,
         })
     }
@@ -207,11 +213,14 @@ impl Child {
     /// # Errors
     /// [`ConfineError`] when it was not run.
     pub async fn wait(&mut self) -> Result<Ending, ConfineError> {
-        while let Some(status) = self.next_status().await? {
+        // From its own beginning to its own end: what lies around it is confinement.
+        let mut _time = None;
+        while let Some(status) = self.told().await? {
             match status {
                 Status::Exited { code } => return Ok(Ending::Exited(code)),
                 Status::Signalled { signal } => return Ok(Ending::Signalled(signal)),
-                Status::Running { .. } => {}
+                Status::Running { .. } => _time = Some(tracing::debug_span!("command")),
+                Status::Gone => {}
                 failed => return Err(self.failure(failed)),
             }
         }
@@ -233,10 +242,30 @@ impl Child {
         }
     }
 
-    /// Kills the program with all that it started, and waits until it is gone.
+    /// Kills the program with all that it started, and waits until the last of it is gone.
     pub async fn kill(&mut self) {
+        // Without its lifeline init kills everything, itself last. Killing the launcher first would end the same, but some time after we return:
+        // they could still write to what is read then.
         self.lifeline.take();
+        let gone = async {
+            while let Ok(Some(status)) = self.next_status().await {
+                match status {
+                    Status::Gone => return,
+                    Status::Running { .. } => {}
+                    ended => self.ended = Some(ended),
+                }
+            }
+        };
+        let _ = tokio::time::timeout(DYING, gone).await;
         let _ = self.process.kill().await;
+    }
+
+    /// The next status, or how it ended when that was read while killing it.
+    async fn told(&mut self) -> Result<Option<Status>, ConfineError> {
+        match self.ended.take() {
+            Some(ended) => Ok(Some(ended)),
+            None => self.next_status().await,
+        }
     }
 
     async fn next_status(&mut self) -> Result<Option<Status>, ConfineError> {

@@ -40,4 +40,6 @@ pub(crate) enum Status {
     Exited { code: i32 },
     /// A signal ended it.
     Signalled { signal: i32 },
+    /// Nothing of what it started is left either.
+    Gone,
 }

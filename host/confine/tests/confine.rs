@@ -6,6 +6,7 @@
 )]
 
 use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use confine::{
@@ -326,6 +327,23 @@ async fn daemons_end_with_the_program() {
         (Ending::Exited(0), "done\n".into())
     );
     gone(&mark).await;
+}
+
+#[tokio::test]
+async fn when_a_kill_has_returned_nothing_is_left_that_could_write() {
+    let place = Place::new();
+    let mark = format!("writer-{}", std::process::id());
+    let script =
+        format!("for n in $(seq 20); do (while :; do echo >> log; done) & done; wait; : {mark}");
+    for _ in 0..5 {
+        let command = place.command("sh", &["-c", &script], Duration::from_secs(100));
+        let mut child = place.launcher.spawn(command, Stdio::null()).unwrap();
+        while alive(&mark) < 20 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        child.kill().await;
+        assert_eq!(alive(&mark), 0);
+    }
 }
 
 #[tokio::test]

@@ -25,6 +25,7 @@ pub fn load(journal: &Journal, run: &RunId) -> Result<(Run, Vec<Recorded>), Driv
 ///
 /// # Errors
 /// [`DriveError`] when the run cannot be driven at all; what goes wrong within a step is an event of the run.
+#[tracing::instrument(level = "debug", skip_all)]
 pub async fn drive(
     house: Arc<House>,
     run: &RunId,

@@ -65,6 +65,7 @@ impl Ledger {
     }
 
     /// Makes events durable, all or none, and applies them. An event that the rules refuse is not written.
+    #[tracing::instrument(name = "journal", level = "debug", skip_all)]
     pub(crate) fn append(&self, events: Vec<Event>) -> Result<(), DriveError> {
         let mut state = self.state();
         let at_ms = now_ms().max(state.last_at_ms);

@@ -118,6 +118,7 @@ fn visible(grant: &Grant, path: &str, kind: EntryKind) -> bool {
 }
 
 impl Drop for View {
+    #[tracing::instrument(name = "remove", level = "debug", skip_all)]
     fn drop(&mut self) {
         if let Err(error) = remove(&self.directory) {
             tracing::warn!(directory = %self.directory.display(), %error, "a view could not be removed; it is swept at the next start");

@@ -340,11 +340,9 @@ impl Journal {
 }
 
 fn last(connection: &Connection, run: &RunId) -> rusqlite::Result<u64> {
-    connection.query_row(
-        "SELECT COALESCE(MAX(number), 0) FROM event WHERE run = ?1",
-        [run.as_str()],
-        |row| row.get(0),
-    )
+    connection
+        .prepare_cached("SELECT COALESCE(MAX(number), 0) FROM event WHERE run = ?1")?
+        .query_row([run.as_str()], |row| row.get(0))
 }
 
 fn failure(path: &Path, error: &rusqlite::Error) -> JournalError {

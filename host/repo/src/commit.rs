@@ -141,6 +141,7 @@ impl Mirror {
     /// Writes a commit of a tree. The same arguments make the same commit, so a repeated step changes nothing.
     ///
     /// `time` is in seconds since 1970, UTC.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub fn commit(
         &self,
         tree: &TreeId,

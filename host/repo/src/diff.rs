@@ -77,6 +77,7 @@ pub enum FileStatus {
 
 impl Mirror {
     /// Compares two trees.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub fn diff(
         &self,
         old: &TreeId,

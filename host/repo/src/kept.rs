@@ -39,6 +39,7 @@ impl From<CommitId> for Kept {
 
 impl Mirror {
     /// Keeps a tree or commit of a run under a name; a name can be given anew.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub fn keep(&self, run: &RunId, name: &str, what: impl Into<Kept>) -> Result<(), StoreError> {
         let repo = self.repository()?;
         let reference = reference(run, name)?;

@@ -74,6 +74,7 @@ impl Mirror {
     ///
     /// `keep` is asked for every path, directories first; what it refuses is left out, a directory with all below it.
     /// Nothing is synced to the disk: a worktree can always be written again. On an error the directory holds a part.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub fn materialise(
         &self,
         tree: &TreeId,

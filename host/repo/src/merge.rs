@@ -84,6 +84,7 @@ pub enum ConflictKind {
 
 impl Mirror {
     /// Merges `theirs` into `ours`; writes objects, moves nothing.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub fn merge(&self, ours: &CommitId, theirs: &CommitId) -> Result<MergeOutcome, StoreError> {
         let repo = self.repository()?;
         let (ours, theirs) = (objects::oid(ours.as_str())?, objects::oid(theirs.as_str())?);

@@ -92,6 +92,7 @@ impl Mirror {
     }
 
     /// Brings everything reachable from a branch of the user's repository into the mirror.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub fn fetch(&self, source: &Source, branch: &str) -> Result<CommitId, SourceError> {
         let tip = source.branch_tip(branch)?;
         self.fetch_commit(source, &tip)?;
@@ -99,6 +100,7 @@ impl Mirror {
     }
 
     /// Brings everything reachable from a commit of the user's repository into the mirror.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub fn fetch_commit(&self, source: &Source, commit: &CommitId) -> Result<(), StoreError> {
         let tip = objects::oid(commit.as_str())?;
         let mirror = self.repository()?;

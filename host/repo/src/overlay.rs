@@ -17,6 +17,7 @@ impl Mirror {
     /// - any other path comes out as in the candidate;
     /// - where a matching path of the base needs a directory and the candidate has a file, or the other way round, the
     ///   base's path wins and the candidate's goes.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub fn overlay(
         &self,
         candidate: &TreeId,

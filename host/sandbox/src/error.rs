@@ -110,6 +110,18 @@ pub enum CallError {
         /// Where and how.
         why: String,
     },
+    /// The worker could not load or link the component.
+    #[error("the skill could not be opened in its worker: {why}")]
+    NotOpened {
+        /// What happened.
+        why: String,
+    },
+    /// An earlier call of the session ended its worker.
+    #[error("the session has ended with an earlier call: {why}")]
+    Poisoned {
+        /// What became of that call.
+        why: String,
+    },
     /// The worker broke the protocol: it may be under the guest's control.
     #[error("the worker broke the protocol: {why}")]
     Protocol {

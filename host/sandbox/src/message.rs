@@ -3,7 +3,7 @@
 //! Frames are a 4-byte little-endian length and that many bytes of JSON. WIT values become JSON by their types: records are objects with the
 //! WIT names, variants `"case"` or `{"case": value}`, options the value or null, results `{"ok": …}` or `{"err": …}`.
 
-use std::io::{Read, Write};
+use std::io::Read;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -16,10 +16,20 @@ pub const FRAME_BYTES_MAX: usize = 96 << 20;
 pub(crate) enum ToWorker {
     /// Compile `/component.wasm` into `/out/component.cwasm`.
     Compile,
+    /// Load and link `/component.cwasm`, once, before the first call.
+    Open(OpenRequest),
     /// Run a role function, or a WASI command.
     Run(Box<RunRequest>),
     /// The answer to the host call under way: its WIT result.
     Answer(Value),
+}
+
+/// What holds for all calls of a worker.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct OpenRequest {
+    pub(crate) files: Files,
+    /// Granted host interfaces, without version.
+    pub(crate) interfaces: Vec<String>,
 }
 
 /// A call, as the worker needs it.
@@ -29,9 +39,6 @@ pub(crate) struct RunRequest {
     pub(crate) input: Value,
     pub(crate) limits: capability::Limits,
     pub(crate) env: Vec<(String, String)>,
-    pub(crate) files: Files,
-    /// Granted host interfaces, without version.
-    pub(crate) interfaces: Vec<String>,
 }
 
 /// What the guest's file system holds.
@@ -48,6 +55,10 @@ pub(crate) enum Files {
 pub(crate) enum ToBroker {
     /// Compiled.
     Compiled,
+    /// Loaded and linked.
+    Opened,
+    /// It could not be compiled, or not opened.
+    Failed(String),
     /// A call of a host function.
     Call {
         interface: String,
@@ -70,7 +81,6 @@ pub(crate) struct Done {
 /// Why there is no outcome.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Failure {
-    Compile(String),
     Trap(String),
     OutOfFuel,
     OutOfTime,
@@ -79,18 +89,17 @@ pub(crate) enum Failure {
     InvalidOutput(String),
 }
 
-/// Writes one frame.
-pub(crate) fn write_frame(
-    stream: &mut impl Write,
-    message: &impl Serialize,
-) -> std::io::Result<()> {
-    let body = serde_json::to_vec(message)?;
-    let length = u32::try_from(body.len())
+/// A message as one frame, to be written whole.
+pub(crate) fn frame(message: &impl Serialize) -> std::io::Result<Vec<u8>> {
+    let mut frame = vec![0; 4];
+    serde_json::to_writer(&mut frame, message)?;
+    let length = frame.len() - 4;
+    let told = u32::try_from(length)
         .ok()
-        .filter(|_| body.len() <= FRAME_BYTES_MAX);
-    let length = length.ok_or_else(|| std::io::Error::other("the frame is too large"))?;
-    stream.write_all(&length.to_le_bytes())?;
-    stream.write_all(&body)
+        .filter(|_| length <= FRAME_BYTES_MAX);
+    let told = told.ok_or_else(|| std::io::Error::other("the frame is too large"))?;
+    frame[..4].copy_from_slice(&told.to_le_bytes());
+    Ok(frame)
 }
 
 /// Reads one frame; `None` at the end of the stream.

@@ -1,24 +1,21 @@
-//! Loading and calling skills: the broker's loop around one worker.
+//! Components checked against a grant and compiled, and the sessions in which they are called.
 
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use capability::{Denial, Grant, RelPath};
-use confine::{Command, Launcher, Limits as ProcessLimits, Mount, Network};
+use capability::Grant;
+use confine::{ConfineError, Launcher, Mount};
 use flow::id::{Digest, Role};
 use serde_json::Value;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::UnixStream;
 
-use crate::broker::Record;
 use crate::cache::Cache;
 use crate::error::{CallError, LoadError};
 use crate::imports::{Imports, imports};
-use crate::message::{Done, FRAME_BYTES_MAX, Failure, Files, RunRequest, ToBroker, ToWorker};
+use crate::launch::{Worker, view_mounts};
+use crate::message::{Files, OpenRequest, ToBroker, ToWorker};
 use crate::services::Services;
-use crate::transcript::Entry;
+use crate::session::{Answer, Session, View};
 use crate::worker;
 
 /// What a compilation may take: an 18 MB Python component needs 20 s and 1.5 GB.
@@ -27,9 +24,6 @@ const COMPILE_MEMORY_BYTES: u64 = 4 << 30;
 
 /// What a worker needs beside the guest's memory: the engine, the compiled code, its own stack and threads.
 const WORKER_MEMORY_BYTES: u64 = 1 << 30;
-
-/// How much longer than the guest's own deadline the broker waits before it kills.
-const GRACE: Duration = Duration::from_millis(250);
 
 /// How the sandbox is set up.
 #[derive(Debug, Clone)]
@@ -57,15 +51,6 @@ pub struct Loaded {
     imports: Imports,
 }
 
-/// What the guest sees as its file system.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct View {
-    /// The host directory that is the guest's `/`.
-    pub root: PathBuf,
-    /// What of it may be changed.
-    pub writable: Vec<RelPath>,
-}
-
 /// One call of a role function.
 #[derive(Debug, Clone)]
 pub struct Call {
@@ -79,34 +64,6 @@ pub struct Call {
     pub grant: Arc<Grant>,
     /// Values of the granted environment variables.
     pub env: Vec<(String, String)>,
-}
-
-/// How a call ended.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Answer {
-    /// The role function's WIT result: `{"ok": …}` or `{"err": …}`. For a plain WASI command, what it printed, as `{"ok": …}`.
-    pub output: Value,
-    /// What was refused, and how often.
-    pub denials: Vec<(Denial, u32)>,
-    /// What it took.
-    pub usage: Usage,
-    /// Every host call, in order.
-    pub transcript: Vec<Entry>,
-    /// What the guest printed: for its author; untrusted.
-    pub printed: String,
-}
-
-/// What a call took.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Usage {
-    /// Units of work.
-    pub fuel: u64,
-    /// All memories and tables at their most.
-    pub peak_memory_bytes: u64,
-    /// Host calls, apart from WASI.
-    pub host_calls: u64,
-    /// Wall clock, with the worker's start.
-    pub wall: Duration,
 }
 
 impl Sandbox {
@@ -130,6 +87,7 @@ impl Sandbox {
     ///
     /// # Errors
     /// [`LoadError`]: nothing of the component has run.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn load(&self, component: &[u8], grant: &Grant) -> Result<Loaded, LoadError> {
         let imports = imports(component)?;
         imports.check(grant)?;
@@ -177,31 +135,57 @@ impl Sandbox {
 
     async fn compile_in_worker(&self, mounts: Vec<Mount>) -> Result<(), LoadError> {
         let compile = |why: &str| LoadError::Compile { why: why.into() };
-        let mut worker = self.start(mounts, COMPILE_MEMORY_BYTES, COMPILE_WALL)?;
+        let mut worker = self.start(mounts, COMPILE_MEMORY_BYTES)?;
         let told = tokio::time::timeout(COMPILE_WALL, async {
             worker.send(&ToWorker::Compile).await?;
             worker.receive().await
         });
         let told = told.await;
-        worker.child.kill().await;
+        worker.kill().await;
         match told {
             Err(_) => Err(compile(&format!(
                 "it takes longer than {} s",
                 COMPILE_WALL.as_secs()
             ))),
             Ok(Ok(Some(ToBroker::Compiled))) => Ok(()),
-            Ok(Ok(Some(ToBroker::Done(done)))) => Err(match done.outcome {
-                Err(Failure::Compile(why)) => compile(&why),
-                _ => compile("the worker broke the protocol"),
-            }),
-            Ok(_) => Err(match worker.ending().await {
+            Ok(Ok(Some(ToBroker::Failed(why)))) => Err(compile(&why)),
+            Ok(Ok(Some(_))) => Err(compile("the worker broke the protocol")),
+            Ok(Ok(None) | Err(_)) => Err(match worker.ending().await {
                 Err(error) => error.into(),
                 Ok(how) => compile(&format!("the compiling worker died: {how}")),
             }),
         }
     }
 
-    /// Calls the role function of a loaded component in a fresh worker.
+    /// Starts a worker for a loaded component: warm, and bound to this component, this grant and this view for good.
+    ///
+    /// # Errors
+    /// [`CallError`]: of this session only; nothing of the component has run.
+    #[tracing::instrument(level = "debug", skip_all)]
+    pub async fn open(
+        &self,
+        loaded: &Loaded,
+        grant: Arc<Grant>,
+        view: Option<&View>,
+    ) -> Result<Session, CallError> {
+        let mut mounts = vec![Mount::ReadOnly {
+            host: loaded.compiled.clone(),
+            inside: worker::COMPILED.into(),
+        }];
+        let files = view
+            .filter(|_| grant.has_files())
+            .map_or(Files::None, |view| view_mounts(view, &mut mounts));
+        let interfaces = grant.interfaces().into_iter().map(str::to_owned);
+        let request = OpenRequest {
+            files,
+            interfaces: interfaces.collect(),
+        };
+        let memory_bytes = grant.limits().memory_bytes + WORKER_MEMORY_BYTES;
+        let worker = self.start(mounts, memory_bytes)?;
+        Session::open(worker, request, grant, loaded.is_command()).await
+    }
+
+    /// Calls the role function of a loaded component in a session of its own.
     ///
     /// # Errors
     /// [`CallError`]: of this call only.
@@ -212,301 +196,25 @@ impl Sandbox {
         services: Arc<dyn Services>,
     ) -> Result<Answer, CallError> {
         let begun = Instant::now();
-        let limits = call.grant.limits();
-        let wall = Duration::from_millis(limits.wall_ms);
-        let mut mounts = vec![Mount::ReadOnly {
-            host: loaded.compiled.clone(),
-            inside: worker::COMPILED.into(),
-        }];
-        let files = view_mounts(&call, &mut mounts);
-        let mut worker = self.start(mounts, limits.memory_bytes + WORKER_MEMORY_BYTES, wall)?;
-        let request = RunRequest {
-            role: call.role.to_string(),
-            input: call.input,
-            limits,
-            env: call.env,
-            files,
-            interfaces: call
-                .grant
-                .interfaces()
-                .into_iter()
-                .map(str::to_owned)
-                .collect(),
-        };
-        let mut record = Record::default();
-        let conversation = converse(
-            &mut worker,
-            request,
-            &call.grant,
-            services.as_ref(),
-            &mut record,
-        );
-        let ended = tokio::time::timeout(wall + GRACE, conversation).await;
-        worker.child.kill().await;
-        let done = match ended {
-            Err(_) => {
-                return Err(CallError::OutOfTime {
-                    wall_ms: limits.wall_ms,
-                });
-            }
-            Ok(Err(Stopped::Call(error))) => return Err(error),
-            Ok(Err(Stopped::Gone)) => {
-                return Err(match worker.ending().await {
-                    Err(error) => error.into(),
-                    Ok(how) => CallError::WorkerDied { how },
-                });
-            }
-            Ok(Ok(done)) => done,
-        };
-        let command = loaded.imports.is_command()
-            && !loaded
-                .imports
-                .exports
-                .iter()
-                .any(|name| name.starts_with("moat:skill/"));
-        let output = outcome(&done, command, &limits)?;
-        Ok(Answer {
-            output,
-            denials: record.denials.into_iter().collect(),
-            usage: Usage {
-                fuel: done.fuel,
-                peak_memory_bytes: done.peak_memory_bytes,
-                host_calls: record.host_calls,
-                wall: begun.elapsed(),
-            },
-            transcript: record.transcript,
-            printed: done.printed,
-        })
+        let mut session = self.open(loaded, call.grant, call.view.as_ref()).await?;
+        let answer = session
+            .call(call.role, call.input, call.env, services.as_ref())
+            .await;
+        session.close().await;
+        let mut answer = answer?;
+        answer.usage.wall = begun.elapsed();
+        Ok(answer)
     }
 
-    fn start(
-        &self,
-        mut mounts: Vec<Mount>,
-        memory_bytes: u64,
-        wall: Duration,
-    ) -> Result<Worker, confine::ConfineError> {
-        let failed = |what| move |error| confine::ConfineError::Launcher { what, error };
-        let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(failed("socket"))?;
-        ours.set_nonblocking(true).map_err(failed("socket"))?;
-        mounts.push(Mount::ReadOnly {
-            host: self.worker_program.clone(),
-            inside: "/moat".into(),
-        });
-        mounts.extend(libraries());
-        let command = Command {
-            program: "/moat".into(),
-            args: vec![worker::ASKED.into()],
-            env: [("RUST_BACKTRACE".into(), "0".into())].into(),
-            directory: "/".into(),
-            mounts,
-            network: Network::None,
-            limits: ProcessLimits {
-                memory_bytes: Some(memory_bytes),
-                processes: 64,
-                file_bytes: 1 << 30,
-                disk_bytes: 4 << 30,
-                open_files: 512,
-                tmp_bytes: 1 << 20,
-                wall,
-                output_bytes: 4096,
-            },
-            stdin: vec![],
-            pass: vec![theirs.into()],
-        };
-        let child = self.launcher.spawn(command, Stdio::null())?;
-        Ok(Worker {
-            child,
-            stream: UnixStream::from_std(ours).map_err(failed("socket"))?,
-        })
+    fn start(&self, mounts: Vec<Mount>, memory_bytes: u64) -> Result<Worker, ConfineError> {
+        Worker::start(&self.launcher, &self.worker_program, mounts, memory_bytes)
     }
 }
 
-/// The libraries that the worker's program is linked with; no programs, no configuration.
-fn libraries() -> impl Iterator<Item = Mount> {
-    [
-        "/lib",
-        "/lib64",
-        "/usr/lib",
-        "/usr/lib64",
-        "/etc/ld.so.cache",
-    ]
-    .into_iter()
-    .filter_map(|inside| {
-        let data = std::fs::symlink_metadata(inside).ok()?;
-        if data.is_symlink() {
-            return Some(Mount::Link {
-                target: std::fs::read_link(inside).ok()?,
-                inside: inside.into(),
-            });
-        }
-        Some(Mount::ReadOnly {
-            host: inside.into(),
-            inside: inside.into(),
-        })
-    })
-}
-
-/// The view read-only, and over it what may be changed: should the engine fail, the kernel still refuses.
-fn view_mounts(call: &Call, mounts: &mut Vec<Mount>) -> Files {
-    let Some(view) = call.view.as_ref().filter(|_| call.grant.has_files()) else {
-        return Files::None;
-    };
-    let inside = |path: &RelPath| match path.is_root() {
-        true => PathBuf::from(worker::VIEW),
-        false => Path::new(worker::VIEW).join(path.as_str()),
-    };
-    mounts.push(Mount::ReadOnly {
-        host: view.root.clone(),
-        inside: worker::VIEW.into(),
-    });
-    for path in &view.writable {
-        let host = if path.is_root() {
-            view.root.clone()
-        } else {
-            view.root.join(path.as_str())
-        };
-        mounts.push(Mount::ReadWrite {
-            host,
-            inside: inside(path),
-        });
-    }
-    if view.writable.is_empty() {
-        Files::ReadOnly
-    } else {
-        Files::ReadWrite
-    }
-}
-
-struct Worker {
-    child: confine::Child,
-    stream: UnixStream,
-}
-
-/// Why a conversation ended without a result.
-enum Stopped {
-    Call(CallError),
-    Gone,
-}
-
-impl Worker {
-    async fn send(&mut self, message: &ToWorker) -> std::io::Result<()> {
-        let body = serde_json::to_vec(message)?;
-        let length = u32::try_from(body.len()).map_err(std::io::Error::other)?;
-        self.stream.write_all(&length.to_le_bytes()).await?;
-        self.stream.write_all(&body).await
-    }
-
-    /// The next message; `None` at the end of the stream.
-    async fn receive(&mut self) -> std::io::Result<Option<ToBroker>> {
-        let mut length = [0; 4];
-        match self.stream.read_exact(&mut length).await {
-            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
-            other => other?,
-        };
-        let length = u32::from_le_bytes(length) as usize;
-        if length > FRAME_BYTES_MAX {
-            return Err(std::io::Error::new(
-                std::io::ErrorKind::InvalidData,
-                "a frame is too large",
-            ));
-        }
-        // Grown as it arrives: a worker that announces much and sends little costs little.
-        let mut body = Vec::new();
-        (&mut self.stream)
-            .take(length as u64)
-            .read_to_end(&mut body)
-            .await?;
-        serde_json::from_slice(&body)
-            .map(Some)
-            .map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidData, error))
-    }
-
-    async fn ending(&mut self) -> Result<String, confine::ConfineError> {
-        match self.child.wait().await {
-            Ok(ending) => Ok(format!("{ending:?}")),
-            Err(confine::ConfineError::Lost { .. }) => Ok("killed".into()),
-            Err(error) => Err(error),
-        }
-    }
-}
-
-async fn converse(
-    worker: &mut Worker,
-    request: RunRequest,
-    grant: &Grant,
-    services: &dyn Services,
-    record: &mut Record,
-) -> Result<Done, Stopped> {
-    let protocol = |why: &str| Stopped::Call(CallError::Protocol { why: why.into() });
-    let max = request.limits.host_calls;
-    worker
-        .send(&ToWorker::Run(Box::new(request)))
-        .await
-        .map_err(|_| Stopped::Gone)?;
-    loop {
-        match worker.receive().await {
-            Ok(Some(ToBroker::Call {
-                interface,
-                function,
-                args,
-            })) => {
-                record.host_calls += 1;
-                if record.host_calls > max {
-                    return Err(Stopped::Call(CallError::TooManyHostCalls { max }));
-                }
-                let answer = record
-                    .answer(grant, services, &interface, &function, args)
-                    .await;
-                let answer = answer.ok_or_else(|| protocol("a malformed host call"))?;
-                worker
-                    .send(&ToWorker::Answer(answer))
-                    .await
-                    .map_err(|_| Stopped::Gone)?;
-            }
-            Ok(Some(ToBroker::Done(done))) => return Ok(*done),
-            Ok(Some(ToBroker::Compiled)) => return Err(protocol("an unexpected message")),
-            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
-                return Err(protocol(&error.to_string()));
-            }
-            Ok(None) | Err(_) => return Err(Stopped::Gone),
-        }
-    }
-}
-
-fn outcome(done: &Done, command: bool, limits: &capability::Limits) -> Result<Value, CallError> {
-    let output = match &done.outcome {
-        // A command's result is what it printed.
-        Ok(_) if command => match serde_json::from_str::<Value>(done.printed.trim()) {
-            Ok(value) => serde_json::json!({ "ok": value.to_string() }),
-            Err(error) => {
-                return Err(CallError::InvalidOutput {
-                    why: format!("what the command printed is no JSON: {error}"),
-                });
-            }
-        },
-        Ok(value) => value.clone(),
-        Err(failure) => return Err(failure_of(failure, limits)),
-    };
-    if output.to_string().len() as u64 > limits.output_bytes {
-        return Err(CallError::OutputTooLarge {
-            max: limits.output_bytes,
-        });
-    }
-    Ok(output)
-}
-
-fn failure_of(failure: &Failure, limits: &capability::Limits) -> CallError {
-    match failure.clone() {
-        Failure::Compile(why) => CallError::Protocol { why },
-        Failure::Trap(message) => CallError::Trap { message },
-        Failure::OutOfFuel => CallError::OutOfFuel,
-        Failure::OutOfTime => CallError::OutOfTime {
-            wall_ms: limits.wall_ms,
-        },
-        Failure::OutOfMemory => CallError::OutOfMemory {
-            memory_bytes: limits.memory_bytes,
-        },
-        Failure::InvalidInput(why) => CallError::InvalidInput { why },
-        Failure::InvalidOutput(why) => CallError::InvalidOutput { why },
+impl Loaded {
+    /// Whether it is called as a plain WASI command, not as a role.
+    fn is_command(&self) -> bool {
+        let exports = &self.imports.exports;
+        self.imports.is_command() && !exports.iter().any(|name| name.starts_with("moat:skill/"))
     }
 }

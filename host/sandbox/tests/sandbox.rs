@@ -5,6 +5,9 @@
     reason = "tests may stop at the first surprise"
 )]
 
+#[path = "sandbox/session.rs"]
+mod session;
+
 use std::path::{Path, PathBuf};
 use std::process::Command as Program;
 use std::sync::{Arc, LazyLock, Mutex};
@@ -228,11 +231,19 @@ impl Place {
         }
     }
 
+    /// The view, read-only.
+    fn view(&self) -> View {
+        View {
+            root: self.view.path().into(),
+            writable: vec![],
+        }
+    }
+
     async fn call_with(&self, grant: Arc<Grant>, input: Value) -> Result<Answer, CallError> {
         let loaded = self.sandbox.load(&PROBE, &grant).await.unwrap();
         let view = View {
-            root: self.view.path().into(),
             writable: grant.writable(),
+            ..self.view()
         };
         let env = grant
             .env()
@@ -580,12 +591,13 @@ async fn a_flood_of_output_is_capped() {
 #[tokio::test]
 async fn a_killed_worker_is_an_error_of_its_call_only() {
     let place = Place::new();
+    std::fs::write(place.view.path().join("asleep"), "").unwrap();
     let grant = grant(&MANIFEST.replace("2s", "20s"));
     let loaded = place.sandbox.load(&PROBE, &grant).await.unwrap();
     let call = |what: &str| Call {
         role: grant.role(),
         input: json!({"do": what, "value": 1}),
-        view: None,
+        view: Some(place.view()),
         grant: grant.clone(),
         env: vec![],
     };
@@ -600,7 +612,7 @@ async fn a_killed_worker_is_an_error_of_its_call_only() {
                 begun.elapsed() < Duration::from_secs(10),
                 "no worker was found"
             );
-            if kill_workers() {
+            if kill_workers("asleep") {
                 return;
             }
         }
@@ -619,8 +631,8 @@ async fn a_killed_worker_is_an_error_of_its_call_only() {
     );
 }
 
-/// Kills the workers that hold no view: those of the test above.
-fn kill_workers() -> bool {
+/// Kills the workers whose view holds a file of this name.
+fn kill_workers(mark: &str) -> bool {
     let mut found = false;
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
         let Ok(line) = std::fs::read(entry.path().join("cmdline")) else {
@@ -628,8 +640,7 @@ fn kill_workers() -> bool {
         };
         let ours =
             line.starts_with(b"/moat") && line.windows(11).any(|part| part == b"moat-worker");
-        let root = entry.path().join("root");
-        if ours && root.join("component.cwasm").exists() && !root.join("view").exists() {
+        if ours && entry.path().join("root/view").join(mark).exists() {
             let pid = entry.file_name().into_string().unwrap();
             found |= Program::new("kill")
                 .args(["-9", &pid])

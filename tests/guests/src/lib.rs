@@ -1,12 +1,15 @@
 //! A job that does what its input says, good or bad: `{"do": "read", "path": "a"}`.
 
 use std::fs;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use moat_sdk::job::host::{model, process, progress, release};
 use moat_sdk::job::{Guest, SkillError};
 use serde_json::{Value, json};
 
 struct Probe;
+
+static CALLS: AtomicU64 = AtomicU64::new(0);
 
 impl Guest for Probe {
     fn run(input: String) -> Result<String, SkillError> {
@@ -38,6 +41,8 @@ impl Guest for Probe {
                     .open(path)
                     .map(|_| Value::Null),
             ),
+            // One more than the last time, if memory lived on from call to call.
+            "count" => Ok(json!(CALLS.fetch_add(1, Ordering::Relaxed) + 1)),
             "env" => Ok(json!(std::env::vars().collect::<Vec<_>>())),
             "spin" => loop {
                 std::hint::black_box(0);

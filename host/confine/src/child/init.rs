@@ -49,6 +49,7 @@ fn start(
     loop {
         let lifeline_ended = sys::poll(signals, descriptors.lifeline).unwrap_or(false);
         if lifeline_ended {
+            end_all(reporter);
             return Ok(124);
         }
         sys::drain(signals);
@@ -56,10 +57,12 @@ fn start(
             match sys::reap() {
                 Wait::Exited(pid, code) if pid == program => {
                     reporter.tell(&Status::Exited { code });
+                    end_all(reporter);
                     return Ok(0);
                 }
                 Wait::Signalled(pid, signal) if pid == program => {
                     reporter.tell(&Status::Signalled { signal });
+                    end_all(reporter);
                     return Ok(0);
                 }
                 Wait::NoChildren => return Ok(124),
@@ -68,6 +71,13 @@ fn start(
             }
         }
     }
+}
+
+/// Before init goes itself: the kernel would kill the rest as well, but nobody could tell when it is done, except by waiting for the
+/// namespaces to be taken down, which takes many times longer.
+fn end_all(reporter: &mut Reporter) {
+    sys::kill_all();
+    reporter.tell(&Status::Gone);
 }
 
 /// The last steps, in the program's own process: after each of them less is possible.

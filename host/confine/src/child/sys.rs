@@ -222,6 +222,15 @@ pub(crate) fn reap() -> Wait {
     }
 }
 
+/// Kills everything in the namespace whose process 1 this is, and takes it until nothing is left.
+pub(crate) fn kill_all() {
+    // SAFETY: no pointers. Anywhere but as process 1 of a namespace of our own, -1 would mean the whole machine.
+    while unsafe { libc::getpid() == 1 && libc::kill(-1, libc::SIGKILL) == 0 } {
+        // SAFETY: no status is asked for.
+        while unsafe { libc::waitpid(-1, std::ptr::null_mut(), 0) } > 0 {}
+    }
+}
+
 /// Waits for one child and says whether it exited with 0.
 pub(crate) fn wait_for(pid: libc::pid_t) -> bool {
     let mut status = 0;

@@ -196,6 +196,7 @@ impl Mirror {
     /// Only regular files, directories and contained symlinks are taken, each read once through directory handles:
     /// the bytes that were read are the bytes in the tree. Whatever wrote there should be dead by now; if it is not,
     /// the tree is still one consistent set of reads, and nothing done later changes it.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub fn import(
         &self,
         directory: &Path,

@@ -92,6 +92,7 @@ impl Source {
     ///
     /// Safe to repeat: when the branch is at `new` already, only checkouts that still hold `expected` are brought up
     /// to date. Hooks and filters do not run; stashes, other branches and the configuration are not touched.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub fn publish(
         &self,
         mirror: &Mirror,

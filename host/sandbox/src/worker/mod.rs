@@ -1,4 +1,4 @@
-//! The worker: a confined process that compiles or runs one component and talks to the broker over descriptor 3.
+//! The worker: a confined process that compiles one component, or opens one and runs calls of it, and talks to the broker over descriptor 3.
 
 mod engine;
 mod limiter;
@@ -6,11 +6,13 @@ mod link;
 mod run;
 mod value;
 
+use std::io::{BufReader, Error, Write as _};
 use std::os::fd::FromRawFd as _;
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::message::{ToBroker, ToWorker, read_frame, write_frame};
+use crate::message::{ToBroker, ToWorker, frame, read_frame};
+use crate::worker::run::Opened;
 
 pub(crate) use engine::identity;
 
@@ -36,36 +38,30 @@ pub fn enter_worker_if_asked() {
 
 /// The connection to the broker. One request is under way at any time.
 #[derive(Clone)]
-pub(crate) struct Broker(Arc<Mutex<UnixStream>>);
+pub(crate) struct Broker(Arc<Mutex<BufReader<UnixStream>>>);
 
 impl Broker {
     /// Asks for a host function and waits for its answer.
     pub(crate) fn ask(&self, call: &ToBroker) -> std::io::Result<serde_json::Value> {
-        let mut stream = self
-            .0
-            .lock()
-            .map_err(|_| std::io::Error::other("poisoned"))?;
-        write_frame(&mut *stream, call)?;
+        let mut stream = self.stream()?;
+        // In one write: two would wake the broker twice.
+        stream.get_mut().write_all(&frame(call)?)?;
         match read_frame(&mut *stream)? {
             Some(ToWorker::Answer(value)) => Ok(value),
-            _ => Err(std::io::Error::other("the broker sent no answer")),
+            _ => Err(Error::other("the broker sent no answer")),
         }
     }
 
     fn tell(&self, message: &ToBroker) -> std::io::Result<()> {
-        let mut stream = self
-            .0
-            .lock()
-            .map_err(|_| std::io::Error::other("poisoned"))?;
-        write_frame(&mut *stream, message)
+        self.stream()?.get_mut().write_all(&frame(message)?)
     }
 
     fn listen(&self) -> std::io::Result<Option<ToWorker>> {
-        let mut stream = self
-            .0
-            .lock()
-            .map_err(|_| std::io::Error::other("poisoned"))?;
-        read_frame(&mut *stream)
+        read_frame(&mut *self.stream()?)
+    }
+
+    fn stream(&self) -> std::io::Result<MutexGuard<'_, BufReader<UnixStream>>> {
+        self.0.lock().map_err(|_| Error::other("poisoned"))
     }
 }
 
@@ -76,24 +72,29 @@ fn serve() -> std::io::Result<()> {
     )]
     // SAFETY: as above; this process has just begun.
     let stream = unsafe { UnixStream::from_raw_fd(3) };
-    let broker = Broker(Arc::new(Mutex::new(stream)));
+    let broker = Broker(Arc::new(Mutex::new(BufReader::new(stream))));
+    let mut opened = None;
     while let Some(message) = broker.listen()? {
-        match message {
-            ToWorker::Compile => {
-                let message = match run::compile() {
-                    Ok(()) => ToBroker::Compiled,
-                    Err(failure) => ToBroker::Done(Box::new(run::failed(failure))),
-                };
-                broker.tell(&message)?;
+        let told = match (message, &opened) {
+            (ToWorker::Compile, _) => match run::compile() {
+                Ok(()) => ToBroker::Compiled,
+                Err(why) => ToBroker::Failed(why),
+            },
+            (ToWorker::Open(request), None) => match Opened::open(&broker, &request) {
+                Ok(component) => {
+                    opened = Some(component);
+                    ToBroker::Opened
+                }
+                Err(error) => ToBroker::Failed(format!("{error:#}")),
+            },
+            (ToWorker::Run(request), Some(component)) => {
+                ToBroker::Done(Box::new(component.run(*request)))
             }
-            ToWorker::Run(request) => {
-                let done = run::run(&broker, *request);
-                broker.tell(&ToBroker::Done(Box::new(done)))?;
+            (ToWorker::Open(_), Some(_)) | (ToWorker::Run(_), None) | (ToWorker::Answer(_), _) => {
+                return Err(Error::other("a message out of turn"));
             }
-            ToWorker::Answer(_) => {
-                return Err(std::io::Error::other("an answer without a question"));
-            }
-        }
+        };
+        broker.tell(&told)?;
     }
     Ok(())
 }

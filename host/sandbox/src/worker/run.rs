@@ -1,16 +1,16 @@
-//! One compilation or one call, from its files to its outcome.
+//! One compilation, or one component opened and each call of it, from its files to its outcome.
 
 use std::time::Duration;
 
 use flow::id::Role;
 use serde_json::Value;
-use wasmtime::component::{Component, Instance, ResourceTable, Val};
+use wasmtime::component::{Component, Instance, InstancePre, ResourceTable, Val};
 use wasmtime::{Engine, Store, Trap};
 use wasmtime_wasi::p2::pipe::{MemoryInputPipe, MemoryOutputPipe};
 use wasmtime_wasi::{FsPerms, I32Exit, WasiCtx};
 
 use crate::imports::role_interface;
-use crate::message::{Done, Failure, Files, RunRequest};
+use crate::message::{Done, Failure, Files, OpenRequest, RunRequest};
 use crate::worker::limiter::Limiter;
 use crate::worker::link::{Guest, linker};
 use crate::worker::{Broker, COMPILED, COMPONENT, OUT, VIEW, engine, value};
@@ -19,17 +19,136 @@ use crate::worker::{Broker, COMPILED, COMPONENT, OUT, VIEW, engine, value};
 const TICK: Duration = Duration::from_millis(10);
 
 /// Compiles `/component.wasm`.
-pub(crate) fn compile() -> Result<(), Failure> {
-    let failed = |error: &dyn std::fmt::Display| Failure::Compile(error.to_string());
-    let bytes = std::fs::read(COMPONENT).map_err(|error| failed(&error))?;
+pub(crate) fn compile() -> Result<(), String> {
+    let bytes = std::fs::read(COMPONENT).map_err(|error| error.to_string())?;
     let compiled = engine::engine()
         .and_then(|engine| engine.precompile_component(&bytes))
-        .map_err(|error| failed(&format!("{error:#}")))?;
-    std::fs::write(format!("{OUT}/component.cwasm"), compiled).map_err(|error| failed(&error))
+        .map_err(|error| format!("{error:#}"))?;
+    std::fs::write(format!("{OUT}/component.cwasm"), compiled).map_err(|error| error.to_string())
+}
+
+/// What all calls of this worker share: nothing that a guest can write to.
+pub(crate) struct Opened {
+    engine: Engine,
+    component: InstancePre<Guest>,
+    files: Files,
+    broker: Broker,
+}
+
+impl Opened {
+    /// Loads and links `/component.cwasm`, and begins to count its calls' time.
+    pub(crate) fn open(broker: &Broker, request: &OpenRequest) -> wasmtime::Result<Opened> {
+        let engine = engine::engine()?;
+        #[expect(
+            unsafe_code,
+            reason = "compiled code is trusted because the broker made it and checked its keyed digest"
+        )]
+        // SAFETY: the broker mounts here, read-only, a file that its own compile worker wrote and whose keyed digest it has just checked.
+        let component = unsafe { Component::deserialize_file(&engine, COMPILED) }?;
+        let component =
+            linker(&engine, &component, &request.interfaces)?.instantiate_pre(&component)?;
+        tick(&engine);
+        Ok(Opened {
+            engine,
+            component,
+            files: request.files,
+            broker: broker.clone(),
+        })
+    }
+
+    /// Runs one call in a fresh store.
+    pub(crate) fn run(&self, request: RunRequest) -> Done {
+        let printed = MemoryOutputPipe::new(request.limits.output_bytes as usize);
+        let mut store = match self.store(&request, &printed) {
+            Ok(store) => store,
+            Err(error) => return never_ran(Failure::Trap(format!("{error:#}"))),
+        };
+        let outcome = self.call(&mut store, &request);
+        let fuel = request.limits.fuel - store.get_fuel().unwrap_or(0).min(request.limits.fuel);
+        let limiter = &store.data().limiter;
+        let outcome = outcome.map_err(|failure| match failure {
+            // A guest that is refused memory aborts in its own way; the cause is the refusal.
+            Failure::Trap(_) if limiter.refused => Failure::OutOfMemory,
+            other => other,
+        });
+        Done {
+            outcome,
+            fuel,
+            peak_memory_bytes: limiter.peak_bytes(),
+            printed: String::from_utf8_lossy(&printed.contents()).into_owned(),
+        }
+    }
+
+    /// A store with this call's files, environment and limits.
+    fn store(
+        &self,
+        request: &RunRequest,
+        printed: &MemoryOutputPipe,
+    ) -> wasmtime::Result<Store<Guest>> {
+        let limits = &request.limits;
+        let mut wasi = WasiCtx::builder();
+        wasi.allow_blocking_current_thread(true)
+            .max_random_size(64 * 1024)
+            .stdout(printed.clone())
+            .stderr(printed.clone())
+            .envs(&request.env);
+        if request.role == Role::Job.as_str() {
+            wasi.stdin(MemoryInputPipe::new(request.input.to_string()));
+        }
+        match self.files {
+            Files::None => {}
+            Files::ReadOnly => drop(wasi.preopened_dir(VIEW, "/", FsPerms::ReadOnly)?),
+            Files::ReadWrite => drop(wasi.preopened_dir(VIEW, "/", FsPerms::ReadWrite)?),
+        }
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(limits.handles as usize);
+        let guest = Guest {
+            wasi: wasi.build(),
+            table,
+            limiter: Limiter::new(limits.memory_bytes),
+            broker: self.broker.clone(),
+        };
+        let mut store = Store::new(&self.engine, guest);
+        store.limiter(|guest| &mut guest.limiter);
+        store.set_fuel(limits.fuel)?;
+        store.set_epoch_deadline(limits.wall_ms / TICK.as_millis() as u64 + 1);
+        store.epoch_deadline_trap();
+        store.set_hostcall_fuel(16 << 20);
+        store.set_max_component_handles(limits.handles as usize);
+        Ok(store)
+    }
+
+    fn call(&self, store: &mut Store<Guest>, request: &RunRequest) -> Result<Value, Failure> {
+        let role = request
+            .role
+            .parse()
+            .map_err(|_| Failure::InvalidInput("no such role".into()))?;
+        let instance = self
+            .component
+            .instantiate(&mut *store)
+            .map_err(|error| failure(&error))?;
+        if let Some(function) = exported(store, &instance, role) {
+            return role_function(store, function, role, &request.input);
+        }
+        let run = exported_run(store, &instance)
+            .ok_or_else(|| Failure::InvalidInput("the role's function is not exported".into()))?;
+        let mut results = [Val::Bool(false)];
+        match run.call(&mut *store, &[], &mut results) {
+            Ok(()) if matches!(results[0], Val::Result(Ok(_))) => Ok(Value::Null),
+            Ok(()) => Err(Failure::Trap("the command failed".into())),
+            Err(error) => match error.downcast_ref::<I32Exit>() {
+                Some(I32Exit(0)) => Ok(Value::Null),
+                Some(I32Exit(code)) => {
+                    Err(Failure::Trap(format!("the command exited with {code}")))
+                }
+                None => Err(failure(&error)),
+            },
+        }
+    }
 }
 
 /// The end of something that never ran.
-pub(crate) fn failed(failure: Failure) -> Done {
+fn never_ran(failure: Failure) -> Done {
     Done {
         outcome: Err(failure),
         fuel: 0,
@@ -38,77 +157,7 @@ pub(crate) fn failed(failure: Failure) -> Done {
     }
 }
 
-/// Runs one call in a fresh store.
-pub(crate) fn run(broker: &Broker, request: RunRequest) -> Done {
-    let printed = MemoryOutputPipe::new(request.limits.output_bytes as usize);
-    match prepare(broker, &request, &printed) {
-        Ok((mut store, component, engine)) => {
-            tick(&engine);
-            let outcome = call(&mut store, &component, &engine, &request);
-            let fuel = request.limits.fuel - store.get_fuel().unwrap_or(0).min(request.limits.fuel);
-            let guest = store.data();
-            let outcome = outcome.map_err(|failure| match failure {
-                // A guest that is refused memory aborts in its own way; the cause is the refusal.
-                Failure::Trap(_) if guest.limiter.refused => Failure::OutOfMemory,
-                other => other,
-            });
-            let text = String::from_utf8_lossy(&printed.contents()).into_owned();
-            Done {
-                outcome,
-                fuel,
-                peak_memory_bytes: guest.limiter.peak_bytes(),
-                printed: text,
-            }
-        }
-        Err(error) => failed(Failure::Trap(format!("{error:#}"))),
-    }
-}
-
-fn prepare(
-    broker: &Broker,
-    request: &RunRequest,
-    printed: &MemoryOutputPipe,
-) -> wasmtime::Result<(Store<Guest>, Component, Engine)> {
-    let engine = engine::engine()?;
-    #[expect(
-        unsafe_code,
-        reason = "compiled code is trusted because the broker made it and checked its keyed digest"
-    )]
-    // SAFETY: the broker mounts here, read-only, a file that its own compile worker wrote and whose keyed digest it has just checked.
-    let component = unsafe { Component::deserialize_file(&engine, COMPILED) }?;
-    let mut wasi = WasiCtx::builder();
-    wasi.allow_blocking_current_thread(true)
-        .max_random_size(64 * 1024)
-        .stdout(printed.clone())
-        .stderr(printed.clone())
-        .envs(&request.env);
-    if request.role == Role::Job.as_str() {
-        wasi.stdin(MemoryInputPipe::new(request.input.to_string()));
-    }
-    match request.files {
-        Files::None => {}
-        Files::ReadOnly => drop(wasi.preopened_dir(VIEW, "/", FsPerms::ReadOnly)?),
-        Files::ReadWrite => drop(wasi.preopened_dir(VIEW, "/", FsPerms::ReadWrite)?),
-    }
-    let mut table = ResourceTable::new();
-    table.set_max_capacity(request.limits.handles as usize);
-    let guest = Guest {
-        wasi: wasi.build(),
-        table,
-        limiter: Limiter::new(request.limits.memory_bytes),
-        broker: broker.clone(),
-    };
-    let mut store = Store::new(&engine, guest);
-    store.limiter(|guest| &mut guest.limiter);
-    store.set_fuel(request.limits.fuel)?;
-    store.set_epoch_deadline(request.limits.wall_ms / TICK.as_millis() as u64 + 1);
-    store.epoch_deadline_trap();
-    store.set_hostcall_fuel(16 << 20);
-    store.set_max_component_handles(request.limits.handles as usize);
-    Ok((store, component, engine))
-}
-
-/// Counts the engine's epochs up; the thread ends with the process.
+/// Counts the engine's epochs up; the thread ends with the engine.
 fn tick(engine: &Engine) {
     let engine = engine.weak();
     std::thread::spawn(move || {
@@ -122,52 +171,17 @@ fn tick(engine: &Engine) {
     });
 }
 
-fn call(
-    store: &mut Store<Guest>,
-    component: &Component,
-    engine: &Engine,
-    request: &RunRequest,
-) -> Result<Value, Failure> {
-    let linker = linker(engine, component, &request.interfaces).map_err(|error| failure(&error))?;
-    let instance = linker
-        .instantiate(&mut *store, component)
-        .map_err(|error| failure(&error))?;
-    let role = request
-        .role
-        .parse()
-        .map_err(|_| Failure::InvalidInput("no such role".into()))?;
-    if let Some(function) = exported(
-        store,
-        &instance,
-        &role_interface(role),
-        request.role.as_str(),
-        role,
-    ) {
-        return role_function(store, function, role, &request.input);
-    }
-    let run = exported_run(store, &instance)
-        .ok_or_else(|| Failure::InvalidInput("the role's function is not exported".into()))?;
-    let mut results = [Val::Bool(false)];
-    match run.call(&mut *store, &[], &mut results) {
-        Ok(()) if matches!(results[0], Val::Result(Ok(_))) => Ok(Value::Null),
-        Ok(()) => Err(Failure::Trap("the command failed".into())),
-        Err(error) => match error.downcast_ref::<I32Exit>() {
-            Some(I32Exit(0)) => Ok(Value::Null),
-            Some(I32Exit(code)) => Err(Failure::Trap(format!("the command exited with {code}"))),
-            None => Err(failure(&error)),
-        },
-    }
-}
-
 fn exported(
     store: &mut Store<Guest>,
     instance: &Instance,
-    interface: &str,
-    name: &str,
     role: Role,
 ) -> Option<wasmtime::component::Func> {
-    let outer = instance.get_export_index(&mut *store, None, interface)?;
-    let name = if role == Role::Job { "run" } else { name };
+    let outer = instance.get_export_index(&mut *store, None, &role_interface(role))?;
+    let name = if role == Role::Job {
+        "run"
+    } else {
+        role.as_str()
+    };
     let inner = instance.get_export_index(&mut *store, Some(&outer), name)?;
     instance.get_func(&mut *store, inner)
 }

@@ -1,0 +1,204 @@
+//! Several calls in one warm worker: what one of them can leave to the next, and when there is no next.
+
+use sandbox::Session;
+
+use super::*;
+
+impl Place {
+    async fn open(&self, grant: &Arc<Grant>) -> Session {
+        let loaded = self.sandbox.load(&PROBE, grant).await.unwrap();
+        let view = View {
+            writable: grant.writable(),
+            ..self.view()
+        };
+        let session = self.sandbox.open(&loaded, grant.clone(), Some(&view));
+        session.await.unwrap()
+    }
+
+    async fn ask(&self, session: &mut Session, input: Value) -> Result<Answer, CallError> {
+        let role = flow::id::Role::Job;
+        session.call(role, input, vec![], self.seen.as_ref()).await
+    }
+}
+
+/// The workers that hold a view with a file of this name.
+fn workers(mark: &str) -> usize {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    processes
+        .filter(|process| {
+            let line = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+            line.starts_with(b"/moat") && process.path().join("root/view").join(mark).exists()
+        })
+        .count()
+}
+
+#[tokio::test]
+async fn calls_share_a_worker_and_no_memory() {
+    let place = Place::new();
+    std::fs::write(place.view.path().join("shared"), "").unwrap();
+    let mut session = place.open(&grant(MANIFEST)).await;
+    for _ in 0..3 {
+        let answer = place.ask(&mut session, json!({"do": "count"})).await;
+        assert_eq!(answer.unwrap().output, json!({"ok": "1"}));
+        assert_eq!(workers("shared"), 1);
+    }
+    session.close().await;
+    assert_eq!(workers("shared"), 0);
+}
+
+#[tokio::test]
+async fn each_call_has_its_own_environment_files_and_record() {
+    let place = Place::new();
+    let granted = grant(
+        &format!("{MANIFEST}\n[[env]]\nname = \"SHOWN\"\nreason = \"test\"\n")
+            .replace("access = \"read\"", "access = \"write\""),
+    );
+    let mut session = place.open(&granted).await;
+    let env = vec![("SHOWN".to_owned(), "value".to_owned())];
+    let role = flow::id::Role::Job;
+    let shown = session.call(role, json!({"do": "env"}), env, place.seen.as_ref());
+    assert_eq!(
+        shown.await.unwrap().output,
+        json!({"ok": "[[\"SHOWN\",\"value\"]]"})
+    );
+    let next = place.ask(&mut session, json!({"do": "env"})).await.unwrap();
+    assert_eq!(
+        next.output,
+        json!({"ok": "[]"}),
+        "values are those of a call"
+    );
+
+    let wrote = json!({"do": "write", "path": "new", "text": "x"});
+    place.ask(&mut session, wrote).await.unwrap();
+    let read = place.ask(&mut session, json!({"do": "read", "path": "new"}));
+    assert_eq!(
+        read.await.unwrap().output,
+        json!({"ok": "\"x\""}),
+        "the view is the session's"
+    );
+
+    let refused = place.ask(&mut session, json!({"do": "run", "name": "deploy"}));
+    let refused = refused.await.unwrap();
+    assert_eq!((refused.denials.len(), refused.transcript.len()), (1, 1));
+    let after = place.ask(&mut session, json!({"do": "env"})).await.unwrap();
+    assert_eq!((after.denials.len(), after.transcript.len()), (0, 0));
+}
+
+#[tokio::test]
+async fn limits_are_those_of_each_call() {
+    let place = Place::new();
+    let run = || json!({"do": "run", "name": "test"});
+    let one = place.call(run()).await.unwrap();
+    assert_eq!(one.usage.host_calls, 1);
+    // Enough for one call and a half.
+    let tight = format!(
+        "{MANIFEST}host-calls = 1\nfuel = {}\n",
+        one.usage.fuel * 3 / 2
+    );
+    let mut session = place.open(&grant(&tight)).await;
+    for _ in 0..3 {
+        let answer = place.ask(&mut session, run()).await.unwrap();
+        assert_eq!(answer.usage.host_calls, 1);
+    }
+    let storm = place.ask(&mut session, json!({"do": "storm"})).await;
+    assert!(
+        matches!(storm, Err(CallError::TooManyHostCalls { max: 1 })),
+        "{storm:?}"
+    );
+}
+
+#[tokio::test]
+async fn what_a_guest_may_have_broken_is_not_used_again() {
+    for (what, manifest) in [
+        ("panic", MANIFEST.to_owned()),
+        ("recurse", MANIFEST.to_owned()),
+        ("grow", MANIFEST.to_owned()),
+        ("spin", format!("{MANIFEST}fuel = 1000000\n")),
+        ("sleep", MANIFEST.replace("2s", "1s")),
+        ("storm", format!("{MANIFEST}host-calls = 10\n")),
+    ] {
+        let place = Place::new();
+        std::fs::write(place.view.path().join(what), "").unwrap();
+        let mut session = place.open(&grant(&manifest)).await;
+        let first = place.ask(&mut session, json!({"do": what})).await;
+        assert!(
+            !matches!(first, Ok(_) | Err(CallError::Poisoned { .. })),
+            "{what}: {first:?}"
+        );
+        assert_eq!(workers(what), 0, "{what}: the worker is gone");
+        for _ in 0..2 {
+            let next = place.ask(&mut session, json!({"do": "count"})).await;
+            assert!(
+                matches!(next, Err(CallError::Poisoned { .. })),
+                "{what}: {next:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_input_that_does_not_fit_and_an_error_of_the_skill_leave_the_session_as_it_is() {
+    let place = Place::new();
+    let mut session = place.open(&grant(MANIFEST)).await;
+    let failed = place.ask(&mut session, json!({"do": "dance"})).await;
+    assert_eq!(
+        failed.unwrap().output["err"]["invalid-input"],
+        "what is \"dance\"?"
+    );
+    let other = session
+        .call(
+            flow::id::Role::Triage,
+            json!({}),
+            vec![],
+            place.seen.as_ref(),
+        )
+        .await;
+    assert!(
+        matches!(other, Err(CallError::InvalidInput { .. })),
+        "{other:?}"
+    );
+    let next = place.ask(&mut session, json!({"do": "count"})).await;
+    assert_eq!(next.unwrap().output, json!({"ok": "1"}));
+}
+
+#[tokio::test]
+async fn a_worker_that_is_killed_between_calls_is_an_error_of_the_next() {
+    let place = Place::new();
+    std::fs::write(place.view.path().join("between"), "").unwrap();
+    let mut session = place.open(&grant(MANIFEST)).await;
+    place
+        .ask(&mut session, json!({"do": "count"}))
+        .await
+        .unwrap();
+    assert!(kill_workers("between"));
+    let next = place.ask(&mut session, json!({"do": "count"})).await;
+    assert!(
+        matches!(next, Err(CallError::WorkerDied { .. })),
+        "{next:?}"
+    );
+    let later = place.ask(&mut session, json!({"do": "count"})).await;
+    assert!(
+        matches!(later, Err(CallError::Poisoned { .. })),
+        "{later:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_call_that_is_dropped_midway_takes_the_worker_with_it() {
+    let place = Place::new();
+    std::fs::write(place.view.path().join("dropped"), "").unwrap();
+    let mut session = place.open(&grant(&MANIFEST.replace("2s", "20s"))).await;
+    let call = place.ask(&mut session, json!({"do": "sleep"}));
+    assert!(
+        tokio::time::timeout(Duration::from_millis(300), call)
+            .await
+            .is_err()
+    );
+    let next = place.ask(&mut session, json!({"do": "count"})).await;
+    assert!(matches!(next, Err(CallError::Poisoned { .. })), "{next:?}");
+    let begun = Instant::now();
+    while workers("dropped") > 0 {
+        assert!(begun.elapsed() < Duration::from_secs(10), "it lives on");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
