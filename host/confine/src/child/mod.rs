@@ -3,7 +3,7 @@
 //! ```text
 //! launcher -- unshare --> fork --> init (pid 1 inside) -- mounts, pivot --> fork --> program -- limits, Landlock, seccomp --> exec
 //!    |                              | waits for the program or the end of the lifeline; when it goes, the kernel kills all
-//!    | waits for init
+//!    | waits for init, which it kills at the end of the lifeline: when the launcher is gone, so is everything
 //! ```
 
 mod init;
@@ -158,13 +158,22 @@ fn enter(
     sys::unshare(flags).at("namespaces")?;
     match sys::fork().at("fork")? {
         sys::Side::Child => init::become_init(specification, reporter, descriptors),
-        sys::Side::Parent(pid) => {
-            if let Some(lifeline) = descriptors.lifeline {
-                // Init holds its own copy; ours would do no harm, but one holder is easier to think about.
-                let _ = sys::close_range(lifeline as u32, lifeline as u32);
-            }
-            Ok(if sys::wait_for(pid) { 0 } else { 124 })
+        sys::Side::Parent(pid) => oversee(pid, descriptors.lifeline),
+    }
+}
+
+/// Ends after init, and so after everything that runs inside: the kernel lets go of a namespace's process 1 when the last of the others is
+/// gone. Whoever waits for the launcher has waited for all of them.
+fn oversee(init: libc::pid_t, lifeline: Option<RawFd>) -> Result<i32, Failed> {
+    let ended = sys::end_of(init).at("init")?;
+    loop {
+        match sys::poll(ended, lifeline) {
+            Ok(true) => sys::kill(init),
+            Ok(false) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(_) => sys::kill(init),
         }
+        return Ok(if sys::wait_for(init) { 0 } else { 124 });
     }
 }
 

@@ -237,6 +237,18 @@ pub(crate) fn wait_for(pid: libc::pid_t) -> bool {
     }
 }
 
+/// A descriptor that can be read when a child has ended.
+pub(crate) fn end_of(pid: libc::pid_t) -> Result<RawFd> {
+    // SAFETY: no pointers.
+    check(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) }).map(|fd| fd as RawFd)
+}
+
+/// Kills a child that was not waited for yet, so that the number is still its own.
+pub(crate) fn kill(pid: libc::pid_t) {
+    // SAFETY: no pointers.
+    unsafe { libc::kill(pid, libc::SIGKILL) };
+}
+
 /// Blocks a signal, so that it can be read from a descriptor.
 pub(crate) fn child_signals() -> Result<RawFd> {
     // SAFETY: all-zero bytes are a valid set, which `sigemptyset` then makes empty.
