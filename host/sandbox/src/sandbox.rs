@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use capability::{Denial, Grant, RelPath};
-use confine::{Command, Launcher, Limits as ProcessLimits, Mount, Network};
+use confine::{Command, Ending, Launcher, Limits as ProcessLimits, Mount, Network};
 use flow::id::{Digest, Role};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -16,7 +16,9 @@ use crate::broker::Record;
 use crate::cache::Cache;
 use crate::error::{CallError, LoadError};
 use crate::imports::{Imports, imports};
-use crate::message::{Done, FRAME_BYTES_MAX, Failure, Files, RunRequest, ToBroker, ToWorker};
+use crate::message::{
+    Done, FRAME_BYTES_MAX, Failure, Files, RunRequest, ToBroker, ToWorker, is_sparse,
+};
 use crate::services::Services;
 use crate::transcript::Entry;
 use crate::worker;
@@ -171,7 +173,7 @@ impl Sandbox {
                 .store(digest, identity, &out.join("component.cwasm"))
                 .map_err(failed("storing"))
         });
-        std::fs::remove_dir_all(&draft).map_err(failed("clearing a draft"))?;
+        confine::remove_tree(&draft).map_err(failed("clearing a draft"))?;
         stored
     }
 
@@ -191,12 +193,12 @@ impl Sandbox {
             ))),
             Ok(Ok(Some(ToBroker::Compiled))) => Ok(()),
             Ok(Ok(Some(ToBroker::Done(done)))) => Err(match done.outcome {
-                Err(Failure::Compile(why)) => compile(&why),
+                Err(Failure::Compile(why)) => compile(&cut(why, STORY_BYTES_MAX)),
                 _ => compile("the worker broke the protocol"),
             }),
             Ok(_) => Err(match worker.ending().await {
                 Err(error) => error.into(),
-                Ok(how) => compile(&format!("the compiling worker died: {how}")),
+                Ok(how) => compile(&format!("the compiling worker died: {}", ended_by(how))),
             }),
         }
     }
@@ -220,6 +222,7 @@ impl Sandbox {
         }];
         let files = view_mounts(&call, &mut mounts);
         let mut worker = self.start(mounts, limits.memory_bytes + WORKER_MEMORY_BYTES, wall)?;
+        let disk = worker.child.disk_watch();
         let request = RunRequest {
             role: call.role.to_string(),
             input: call.input,
@@ -241,8 +244,14 @@ impl Sandbox {
             services.as_ref(),
             &mut record,
         );
-        let ended = tokio::time::timeout(wall + GRACE, conversation).await;
+        let ended = tokio::select! {
+            ended = tokio::time::timeout(wall + GRACE, conversation) => Some(ended),
+            () = disk.exceeded() => None,
+        };
         worker.child.kill().await;
+        let Some(ended) = ended else {
+            return Err(CallError::DiskFull);
+        };
         let done = match ended {
             Err(_) => {
                 return Err(CallError::OutOfTime {
@@ -253,7 +262,8 @@ impl Sandbox {
             Ok(Err(Stopped::Gone)) => {
                 return Err(match worker.ending().await {
                     Err(error) => error.into(),
-                    Ok(how) => CallError::WorkerDied { how },
+                    Ok(Some(Ending::Signalled(FILE_TOO_LARGE))) => CallError::DiskFull,
+                    Ok(how) => CallError::WorkerDied { how: ended_by(how) },
                 });
             }
             Ok(Ok(done)) => done,
@@ -275,7 +285,7 @@ impl Sandbox {
                 wall: begun.elapsed(),
             },
             transcript: record.transcript,
-            printed: done.printed,
+            printed: cut(done.printed, limits.output_bytes as usize),
         })
     }
 
@@ -305,6 +315,7 @@ impl Sandbox {
                 processes: 64,
                 file_bytes: 1 << 30,
                 disk_bytes: 4 << 30,
+                disk_files: 500_000,
                 open_files: 512,
                 tmp_bytes: 1 << 20,
                 wall,
@@ -416,18 +427,32 @@ impl Worker {
             .take(length as u64)
             .read_to_end(&mut body)
             .await?;
+        if !is_sparse(&body) {
+            return Err(std::io::Error::new(
+                std::io::ErrorKind::InvalidData,
+                "a frame holds too many values",
+            ));
+        }
         serde_json::from_slice(&body)
             .map(Some)
             .map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidData, error))
     }
 
-    async fn ending(&mut self) -> Result<String, confine::ConfineError> {
+    /// How it ended by itself; none where it was killed.
+    async fn ending(&mut self) -> Result<Option<Ending>, confine::ConfineError> {
         match self.child.wait().await {
-            Ok(ending) => Ok(format!("{ending:?}")),
-            Err(confine::ConfineError::Lost { .. }) => Ok("killed".into()),
+            Ok(ending) => Ok(Some(ending)),
+            Err(confine::ConfineError::Lost { .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }
+}
+
+/// SIGXFSZ: one of its files grew beyond what a file may have.
+const FILE_TOO_LARGE: i32 = 25;
+
+fn ended_by(ending: Option<Ending>) -> String {
+    ending.map_or_else(|| "killed".into(), |ending| format!("{ending:?}"))
 }
 
 async fn converse(
@@ -495,10 +520,27 @@ fn outcome(done: &Done, command: bool, limits: &capability::Limits) -> Result<Va
     Ok(output)
 }
 
+/// What a worker tells is for the journal and for people: both can do without the rest of a long story.
+const STORY_BYTES_MAX: usize = 16 * 1024;
+
+fn cut(mut text: String, max: usize) -> String {
+    if text.len() > max {
+        let floor = (0..=max)
+            .rev()
+            .find(|at| text.is_char_boundary(*at))
+            .unwrap_or(0);
+        text.truncate(floor);
+    }
+    text
+}
+
 fn failure_of(failure: &Failure, limits: &capability::Limits) -> CallError {
-    match failure.clone() {
-        Failure::Compile(why) => CallError::Protocol { why },
-        Failure::Trap(message) => CallError::Trap { message },
+    let story = |why: &String| cut(why.clone(), STORY_BYTES_MAX);
+    match failure {
+        Failure::Compile(why) => CallError::Protocol { why: story(why) },
+        Failure::Trap(message) => CallError::Trap {
+            message: story(message),
+        },
         Failure::OutOfFuel => CallError::OutOfFuel,
         Failure::OutOfTime => CallError::OutOfTime {
             wall_ms: limits.wall_ms,
@@ -506,7 +548,7 @@ fn failure_of(failure: &Failure, limits: &capability::Limits) -> CallError {
         Failure::OutOfMemory => CallError::OutOfMemory {
             memory_bytes: limits.memory_bytes,
         },
-        Failure::InvalidInput(why) => CallError::InvalidInput { why },
-        Failure::InvalidOutput(why) => CallError::InvalidOutput { why },
+        Failure::InvalidInput(why) => CallError::InvalidInput { why: story(why) },
+        Failure::InvalidOutput(why) => CallError::InvalidOutput { why: story(why) },
     }
 }
