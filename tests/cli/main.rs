@@ -10,5 +10,6 @@ mod bad_input;
 mod demo;
 mod gates;
 mod house;
+mod ordinary;
 mod runs;
 mod together;
