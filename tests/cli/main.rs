@@ -9,6 +9,7 @@
 mod bad_input;
 mod demo;
 mod gates;
+mod hostile;
 mod house;
 mod ordinary;
 mod runs;
