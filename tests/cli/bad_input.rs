@@ -192,6 +192,38 @@ fn a_skill_without_a_component_or_with_another_file_for_it() {
     );
 }
 
+#[test]
+fn a_state_directory_that_others_can_write_or_own_is_not_used() {
+    use std::os::unix::fs::{PermissionsExt as _, chown};
+    let house = House::new();
+    let state = house.path("shared");
+    std::fs::create_dir(&state).unwrap();
+    let runs = || {
+        let output = house
+            .command(&["runs"])
+            .env("MOAT_HOME", &state)
+            .output()
+            .unwrap();
+        (output.status.success(), told(&output))
+    };
+    std::fs::set_permissions(&state, std::fs::Permissions::from_mode(0o777)).unwrap();
+    let (ran, text) = runs();
+    assert!(!ran && text.contains("chmod o-w"), "{text}");
+    std::fs::set_permissions(&state, std::fs::Permissions::from_mode(0o755)).unwrap();
+    // Only root can give it away.
+    if chown(&state, Some(54_324), None).is_ok() {
+        let (ran, text) = runs();
+        assert!(!ran && text.contains("another user"), "{text}");
+        assert_eq!(
+            state.read_dir().unwrap().count(),
+            0,
+            "nothing was made in it"
+        );
+        chown(&state, Some(0), None).unwrap();
+    }
+    assert!(runs().0);
+}
+
 /// A small disk of its own; only root can have one.
 struct SmallDisk(std::path::PathBuf);
 
