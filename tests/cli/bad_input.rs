@@ -282,6 +282,25 @@ fn a_full_disk_stops_with_words_and_goes_on_when_there_is_room() {
 }
 
 #[test]
+fn init_writes_into_the_checkout_and_nowhere_else() {
+    let house = House::new();
+    let repo = house.meter();
+    git(&repo, &["rm", "-q", "moat.toml"]);
+    let elsewhere = house.path("elsewhere");
+    std::os::unix::fs::symlink(&elsewhere, repo.join("moat.toml")).unwrap();
+    // What tells a project's kind may be anything as well.
+    std::os::unix::fs::symlink("/dev/zero", repo.join("package.json")).unwrap();
+    git(&repo, &["add", "-A"]);
+    git(&repo, &["commit", "-qm", "links"]);
+    let output = house.moat(&["init", "--repo", "meter"]);
+    assert!(!output.status.success(), "{}", told(&output));
+    assert!(!elsewhere.exists());
+    git(&repo, &["rm", "-q", "moat.toml"]);
+    let output = house.moat(&["init", "--repo", "meter"]);
+    assert!(output.status.success(), "{}", told(&output));
+}
+
+#[test]
 fn files_that_are_missing_or_wrong() {
     let house = House::new();
     let repo = house.meter();
