@@ -172,10 +172,9 @@ impl Launcher {
             .stdin(Stdio::from(specification))
             .stdout(stdout)
             .stderr(stderr)
+            // A Ctrl-C at the terminal is for us alone: a launcher that dies of it looks like a machine that cannot confine.
+            .process_group(0)
             .kill_on_drop(bound);
-        if !bound {
-            launcher.process_group(0);
-        }
         let process = launcher.spawn().map_err(at("spawn"))?;
         let status = tokio::net::unix::pipe::Receiver::from_owned_fd(
             nonblocking(status_in).map_err(at("pipe"))?,

@@ -277,3 +277,26 @@ async fn a_mount_point_and_what_leads_to_it_cannot_be_moved_or_covered() {
     assert_eq!(text(&finished.stdout), "before");
     assert!(!place.work.path().join("hard").exists());
 }
+
+#[tokio::test]
+async fn a_ctrl_c_at_the_terminal_does_not_reach_the_launcher() {
+    let place = Place::new();
+    let command = place.command("sleep", &["1000"], Duration::from_secs(60));
+    let mut child = place
+        .launcher
+        .spawn(command, std::process::Stdio::null())
+        .unwrap();
+    let pid = child.id().unwrap();
+    let group = rustix::process::getpgid(rustix::process::Pid::from_raw(pid as i32)).unwrap();
+    assert_ne!(group, rustix::process::getpgrp());
+    child.kill().await;
+    assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+}
+
+#[tokio::test]
+async fn a_socket_in_a_writable_mount_is_the_programs_own() {
+    let place = Place::new();
+    let script = "import socket\ns = socket.socket(socket.AF_UNIX); s.bind('own'); s.listen()\n\
+        c = socket.socket(socket.AF_UNIX); c.connect('own'); print('own')";
+    assert_eq!(text(&place.python(script).await.stdout), "own\n");
+}
