@@ -231,7 +231,13 @@ impl SmallDisk {
     fn at(path: std::path::PathBuf, size: &str) -> Option<SmallDisk> {
         std::fs::create_dir_all(&path).unwrap();
         let mounted = std::process::Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
+            .args([
+                "-t",
+                "tmpfs",
+                "-o",
+                &format!("size={size},mode=700"),
+                "tmpfs",
+            ])
             .arg(&path)
             .output();
         let is_mounted = mounted.is_ok_and(|output| output.status.success());
@@ -298,6 +304,20 @@ fn init_writes_into_the_checkout_and_nowhere_else() {
     git(&repo, &["rm", "-q", "moat.toml"]);
     let output = house.moat(&["init", "--repo", "meter"]);
     assert!(output.status.success(), "{}", told(&output));
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_defect() {
+    let house = House::new();
+    let script = format!("{} skill list | true", crate::house::MOAT);
+    for _ in 0..5 {
+        let output = std::process::Command::new("sh")
+            .args(["-c", &script])
+            .env("MOAT_HOME", house.home())
+            .output()
+            .unwrap();
+        assert!(!told(&output).contains("panicked"), "{}", told(&output));
+    }
 }
 
 #[test]

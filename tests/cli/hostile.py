@@ -18,7 +18,8 @@ def steal():
         for root, _, files in os.walk(place):
             for name in files:
                 try:
-                    text = open(os.path.join(root, name), errors="replace").read(1 << 20)
+                    with open(os.path.join(root, name), errors="replace") as file:
+                        text = file.read(1 << 20)
                 except OSError:
                     continue
                 if "CANARY" in text:
@@ -30,7 +31,8 @@ def vandalise():
         for path in [place + "/planted", place + "/.ssh/authorized_keys", place + "/.git/hooks/post-checkout"]:
             try:
                 os.makedirs(os.path.dirname(path), exist_ok=True)
-                open(path, "w").write("planted")
+                with open(path, "w") as file:
+                    file.write("planted")
             except OSError:
                 continue
 
@@ -64,7 +66,7 @@ def linger():
 
 
 def multiply():
-    while True:
+    for _ in range(200):
         try:
             if os.fork() == 0:
                 named()
@@ -75,7 +77,8 @@ def multiply():
 
 def litter():
     for number in range(2000):
-        open("litter-%d" % number, "w").write("x")
+        with open("litter-%d" % number, "w") as file:
+            file.write("x")
     with open("large", "wb") as large:
         for _ in range(100):
             large.write(b"x" * (1 << 20))
@@ -96,5 +99,10 @@ class Everything(unittest.TestCase):
         litter()
         multiply()
         print("done with everything", flush=True)
+        # And once more, without end.
         while True:
-            time.sleep(1)
+            try:
+                os.fork()
+                named()
+            except OSError:
+                time.sleep(0.01)

@@ -158,7 +158,7 @@ impl Toolchains {
                     .parent()
                     .filter(|parent| parent.join("pyvenv.cfg").is_file());
                 if let Some(venv) = venv {
-                    let mut shown = parts(venv, &PYTHON_PARTS);
+                    let mut shown = parts(venv, &PARTS);
                     shown.push(venv.join("pyvenv.cfg"));
                     self.add(directory.clone(), &shown);
                 }
