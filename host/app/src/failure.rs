@@ -14,6 +14,10 @@ pub fn tell(error: &anyhow::Error) -> (String, Exit) {
             text.push_str(&format!("  because: {cause}\n"));
         }
     }
+    // Whoever met it: the journal says so itself, git and the compiler only repeat the system's words.
+    if text.contains("No space left on device") || text.contains("Disk quota exceeded") {
+        text.push_str("  mend: make room on that disk, or set MOAT_HOME to a directory on another one, and run again\n");
+    }
     (text, exit(error))
 }
 

@@ -20,6 +20,7 @@ fn main() -> ExitCode {
     // This program is also its own launcher and worker; both must begin before anything else does.
     confine::enter_if_asked();
     sandbox::enter_worker_if_asked();
+    end_quietly_with_the_reader();
     let arguments = match cli::Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .without_time()
         .init();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
@@ -60,4 +62,18 @@ fn main() -> ExitCode {
             exit.into()
         }
     }
+}
+
+/// `moat runs | head` closes the pipe when it has seen enough. `println!` panics then, which would look like a defect.
+fn end_quietly_with_the_reader() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if panic
+            .payload_as_str()
+            .is_some_and(|said| said.contains("Broken pipe"))
+        {
+            std::process::exit(1);
+        }
+        usual(panic);
+    }));
 }

@@ -13,6 +13,9 @@ pub const MANIFEST_SECTION: &str = "moat:manifest";
 /// A component has at most so many bytes: those of Python have about 18 million.
 pub const COMPONENT_BYTES_MAX: u64 = 128 << 20;
 
+/// Every capability has its reason, on a line each.
+const MANIFEST_BYTES_MAX: u64 = 1 << 20;
+
 /// A skill with everything that decides what it does and may ask for.
 #[derive(Debug, Clone)]
 pub struct Package {
@@ -65,8 +68,8 @@ pub enum PackageError {
         /// What the system says.
         error: std::io::Error,
     },
-    /// A component that is larger than any skill.
-    #[error("{path} has more than {COMPONENT_BYTES_MAX} bytes")]
+    /// A component or manifest that is larger than any skill's.
+    #[error("{path} is larger than a skill's files are")]
     TooLarge {
         /// The file.
         path: PathBuf,
@@ -129,25 +132,41 @@ impl Package {
             });
         }
         let path = directory.join("component.wasm");
-        let size = std::fs::metadata(&path)
-            .map_err(|_| PackageError::Missing {
+        if std::fs::metadata(&path).is_err() {
+            return Err(PackageError::Missing {
                 directory: directory.into(),
-            })?
-            .len();
-        if size > COMPONENT_BYTES_MAX {
-            return Err(PackageError::TooLarge { path });
+            });
         }
-        let text =
-            std::fs::read_to_string(&manifest).map_err(|error| PackageError::Unreadable {
-                path: manifest.clone(),
-                error,
-            })?;
-        let component = std::fs::read(&path).map_err(|error| PackageError::Unreadable {
-            path: path.clone(),
-            error,
+        let text = read(&manifest, MANIFEST_BYTES_MAX)?;
+        let text = String::from_utf8(text).map_err(|error| PackageError::Unreadable {
+            path: manifest.clone(),
+            error: std::io::Error::new(std::io::ErrorKind::InvalidData, error),
         })?;
+        let component = read(&path, COMPONENT_BYTES_MAX)?;
         Package::assemble(&text, &component, &manifest.display().to_string())
     }
+}
+
+/// Reads a file of a folder that a stranger may have made: a link to a device has no size and no end, a pipe is waited for.
+fn read(path: &Path, max: u64) -> Result<Vec<u8>, PackageError> {
+    use std::io::Read as _;
+    let unreadable = |error| PackageError::Unreadable {
+        path: path.to_owned(),
+        error,
+    };
+    if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err(unreadable(std::io::Error::other("it is no plain file")));
+    }
+    let mut content = Vec::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(max + 1).read_to_end(&mut content))
+        .map_err(unreadable)?;
+    if content.len() as u64 > max {
+        return Err(PackageError::TooLarge {
+            path: path.to_owned(),
+        });
+    }
+    Ok(content)
 }
 
 /// A top-level section: where it lies, and the manifest if it is that.
@@ -212,6 +231,36 @@ mod tests {
 
     const EMPTY: &[u8] = b"\0asm\x0d\0\x01\0";
     const MANIFEST: &str = "[skill]\nname = \"x\"\nversion = \"0.1.0\"\nrole = \"job\"\ndescription = \"d\"\n[limits]\nmemory = \"1MiB\"\ntime = \"1s\"\n";
+
+    #[test]
+    fn a_folder_of_devices_and_giants_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let (manifest, component) = (
+            folder.path().join("skill.toml"),
+            folder.path().join("component.wasm"),
+        );
+        std::fs::write(&manifest, MANIFEST).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", &component).unwrap();
+        assert!(matches!(
+            Package::from_dir(folder.path()),
+            Err(PackageError::Unreadable { .. })
+        ));
+        std::fs::remove_file(&component).unwrap();
+        let file = std::fs::File::create(&component).unwrap();
+        file.set_len(1 << 40).unwrap();
+        assert!(matches!(
+            Package::from_dir(folder.path()),
+            Err(PackageError::TooLarge { .. })
+        ));
+        std::fs::write(&component, EMPTY).unwrap();
+        assert!(Package::from_dir(folder.path()).is_ok());
+        let file = std::fs::File::create(&manifest).unwrap();
+        file.set_len(1 << 40).unwrap();
+        assert!(matches!(
+            Package::from_dir(folder.path()),
+            Err(PackageError::TooLarge { .. })
+        ));
+    }
 
     #[test]
     fn assembling_is_repeatable_and_the_manifest_comes_back() {

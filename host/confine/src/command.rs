@@ -115,6 +115,8 @@ pub struct Limits {
     pub file_bytes: u64,
     /// What the writable mounts of the host may grow by in all.
     pub disk_bytes: u64,
+    /// Files and directories that the writable mounts of the host may grow by in all.
+    pub disk_files: u64,
     /// Descriptors of each process.
     pub open_files: u32,
     /// The private `/tmp`.
@@ -133,6 +135,7 @@ impl Limits {
             processes: 512,
             file_bytes: 4 << 30,
             disk_bytes: 8 << 30,
+            disk_files: 1_000_000,
             open_files: 4096,
             tmp_bytes: 1 << 30,
             wall,
@@ -150,7 +153,7 @@ pub enum Ending {
     Signalled(i32),
     /// Killed at its deadline.
     Deadline,
-    /// Killed because the writable mounts grew beyond their limit.
+    /// Killed because the writable mounts grew beyond their limit, or the disk was about to be full.
     DiskFull,
 }
 

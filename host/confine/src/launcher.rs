@@ -12,7 +12,8 @@ use rustix::pipe::PipeFlags;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use crate::child::ASKED;
-use crate::command::{Command, Ending, Finished, Level, Mount};
+use crate::command::{Command, Ending, Finished, Level};
+use crate::disk::DiskWatch;
 use crate::error::{ConfineError, mend};
 use crate::output;
 use crate::service::ServiceHandle;
@@ -36,6 +37,7 @@ pub struct Child {
     lifeline: Option<OwnedFd>,
     ended: Option<Status>,
     program: PathBuf,
+    disk: DiskWatch,
 }
 
 fn at(what: &'static str) -> impl Fn(std::io::Error) -> ConfineError {
@@ -58,8 +60,8 @@ impl Launcher {
     pub async fn run(&self, command: Command) -> Result<Finished, ConfineError> {
         let begun = Instant::now();
         let (wall, max) = (command.limits.wall, command.limits.output_bytes);
-        let quota = Quota::new(&command);
         let mut child = self.begin(command, Stdio::piped(), Stdio::piped(), true)?;
+        let disk = child.disk_watch();
         let stdout = child.process.stdout.take();
         let stderr = child.process.stderr.take();
         let drained = tokio::spawn(async move {
@@ -82,7 +84,7 @@ impl Launcher {
         let ending = tokio::select! {
             ending = child.wait() => ending?,
             () = tokio::time::sleep(wall) => { child.kill().await; Ending::Deadline }
-            () = quota.exceeded() => { child.kill().await; Ending::DiskFull }
+            () = disk.exceeded() => { child.kill().await; Ending::DiskFull }
         };
         child.kill().await;
         let ((stdout, cut_out), (stderr, cut_err)) = drained.await.unwrap_or_default();
@@ -130,6 +132,7 @@ impl Launcher {
         stderr: Stdio,
         bound: bool,
     ) -> Result<Child, ConfineError> {
+        let disk = DiskWatch::new(&command.mounts, &command.limits);
         let (status_in, status_out) =
             rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|e| at("pipe")(e.into()))?;
         let (lifeline_in, lifeline_out) =
@@ -171,10 +174,9 @@ impl Launcher {
             .stdin(Stdio::from(specification))
             .stdout(stdout)
             .stderr(stderr)
+            // A Ctrl-C at the terminal is for us alone: a launcher that dies of it looks like a machine that cannot confine.
+            .process_group(0)
             .kill_on_drop(bound);
-        if !bound {
-            launcher.process_group(0);
-        }
         let process = launcher.spawn().map_err(at("spawn"))?;
         let status = tokio::net::unix::pipe::Receiver::from_owned_fd(
             nonblocking(status_in).map_err(at("pipe"))?,
@@ -186,6 +188,7 @@ impl Launcher {
             lifeline: bound.then_some(lifeline_out),
             ended: None,
             program: command.program,
+            disk,
         })
     }
 }
@@ -256,8 +259,15 @@ impl Child {
                 }
             }
         };
-        let _ = tokio::time::timeout(DYING, gone).await;
+        if tokio::time::timeout(DYING, gone).await.is_err() {
+            tracing::warn!("what a command started takes long to die: its launcher is killed");
+        }
         let _ = self.process.kill().await;
+    }
+
+    /// A watch over what the program writes to the host's disk; it lasts as long as somebody polls it.
+    pub fn disk_watch(&self) -> DiskWatch {
+        self.disk.clone()
     }
 
     /// The next status, or how it ended when that was read while killing it.
@@ -303,75 +313,4 @@ impl Child {
             stderr: format!("{ended:?}"),
         }
     }
-}
-
-/// Watches what the writable mounts of the host grow by.
-struct Quota {
-    places: Vec<PathBuf>,
-    limit_bytes: u64,
-    free_at_start: Option<u64>,
-}
-
-impl Quota {
-    fn new(command: &Command) -> Quota {
-        let places: Vec<PathBuf> = command
-            .mounts
-            .iter()
-            .filter_map(|mount| match mount {
-                Mount::ReadWrite { host, .. } => Some(host.clone()),
-                Mount::Overlay { upper, .. } => Some(upper.clone()),
-                _ => None,
-            })
-            .collect();
-        let free_at_start = places.first().and_then(|place| free(place));
-        Quota {
-            places,
-            limit_bytes: command.limits.disk_bytes,
-            free_at_start,
-        }
-    }
-
-    /// Returns when the limit is passed; looks closely only when the disk as a whole shrank by that much.
-    async fn exceeded(&self) {
-        let Some(start) = self.free_at_start else {
-            return std::future::pending().await;
-        };
-        loop {
-            tokio::time::sleep(Duration::from_millis(250)).await;
-            let now = self
-                .places
-                .first()
-                .and_then(|place| free(place))
-                .unwrap_or(start);
-            if start.saturating_sub(now) >= self.limit_bytes {
-                let places = self.places.clone();
-                let used = tokio::task::spawn_blocking(move || {
-                    places.iter().map(|place| used(place, 0)).sum::<u64>()
-                })
-                .await;
-                if used.is_ok_and(|used| used >= self.limit_bytes) {
-                    return;
-                }
-            }
-        }
-    }
-}
-
-fn free(place: &std::path::Path) -> Option<u64> {
-    rustix::fs::statvfs(place)
-        .ok()
-        .map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize))
-}
-
-fn used(place: &std::path::Path, depth: u32) -> u64 {
-    use std::os::unix::fs::MetadataExt as _;
-    let Ok(entries) = std::fs::read_dir(place) else {
-        return 0;
-    };
-    let size = |entry: std::fs::DirEntry| match entry.metadata() {
-        Ok(data) if data.is_dir() && depth < 200 => used(&entry.path(), depth + 1),
-        Ok(data) => data.blocks() * 512,
-        Err(_) => 0,
-    };
-    entries.flatten().map(size).sum()
 }

@@ -5,18 +5,22 @@
 
 mod child;
 mod command;
+mod disk;
 mod error;
 mod launcher;
 mod output;
 mod probe;
+mod removal;
 mod service;
 mod specification;
 mod toolchain;
 
 pub use command::{Command, Ending, Finished, Level, Limits, Mount, Network};
+pub use disk::DiskWatch;
 pub use error::ConfineError;
 pub use launcher::{Child, Launcher};
 pub use probe::{Found, Probe, probe};
+pub use removal::remove_tree;
 pub use service::ServiceHandle;
 pub use toolchain::Toolchains;
 

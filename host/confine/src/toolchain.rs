@@ -33,6 +33,14 @@ const ETC: [&str; 9] = [
     "/etc/mime.types",
 ];
 
+/// Of a directory that holds tools, what the tools need. The directory itself may be somebody's home or work, with all that lies there.
+const PARTS: [&str; 8] = [
+    "bin", "lib", "lib64", "libexec", "include", "share", "conf", "jmods",
+];
+
+/// Of a Python, whose directory is often `~/.local`: there `share` holds keys and moat's own state.
+const PYTHON_PARTS: [&str; 4] = ["bin", "lib", "lib64", "include"];
+
 /// The tools of this machine.
 #[derive(Debug, Clone)]
 pub struct Toolchains {
@@ -41,18 +49,23 @@ pub struct Toolchains {
     read_only: Vec<PathBuf>,
     overlaid: Vec<PathBuf>,
     env: BTreeMap<String, String>,
+    /// Never shown as a whole, nor anything that it lies in.
+    home: Option<PathBuf>,
 }
 
 impl Toolchains {
     /// Finds the tools by the host's environment (`PATH`, `HOME`, `CARGO_HOME`, `RUSTUP_HOME`, `GOROOT`, `GOPATH`).
     pub fn discover(host: &dyn Fn(&str) -> Option<OsString>) -> Toolchains {
+        let home = host("HOME").map(PathBuf::from);
         let mut tools = Toolchains {
             path: Vec::new(),
             read_only: Vec::new(),
             overlaid: Vec::new(),
             env: BTreeMap::new(),
+            home: home
+                .as_ref()
+                .map(|home| std::fs::canonicalize(home).unwrap_or_else(|_| home.clone())),
         };
-        let home = host("HOME").map(PathBuf::from);
         let under_home = |name: &str| home.as_ref().map(|home| home.join(name));
         let dir = |key: &str, name: &str| {
             host(key)
@@ -66,7 +79,7 @@ impl Toolchains {
             .unwrap_or_default();
         tools.python(&on_path, under_home(".pyenv").filter(|path| path.is_dir()));
         if let Some(go) = dir("GOROOT", ".go") {
-            tools.add(go.join("bin"), go);
+            tools.add(go.join("bin"), &[go]);
         }
         if let Some(modules) = dir("GOPATH", "go")
             .map(|path| path.join("pkg/mod"))
@@ -85,7 +98,7 @@ impl Toolchains {
             if system && directory.is_dir() && !tools.path.contains(&directory) {
                 tools.path.push(directory);
             } else if let Some(prefix) = self_contained(&directory) {
-                tools.add(directory, prefix);
+                tools.add(directory, &parts(&prefix, &PARTS));
             }
         }
         for fallback in ["/usr/local/bin", "/usr/bin", "/bin"] {
@@ -111,7 +124,7 @@ impl Toolchains {
                 .map(|name| rustup.join("toolchains").join(name))
                 .filter(|path| path.join("bin/cargo").exists());
             if let Some(toolchain) = chosen {
-                self.add(toolchain.join("bin"), rustup.join("toolchains"));
+                self.add(toolchain.join("bin"), &[rustup.join("toolchains")]);
             }
         }
         if let Some(cargo) = cargo {
@@ -137,7 +150,7 @@ impl Toolchains {
                     .map(|name| pyenv.join("versions").join(name))
                     .filter(|path| path.join("bin/python3").exists());
                 if let Some(prefix) = prefix {
-                    self.add(prefix.join("bin"), prefix);
+                    self.add(prefix.join("bin"), &parts(&prefix, &PYTHON_PARTS));
                 }
             } else if let Ok(real) = std::fs::canonicalize(directory.join("python3")) {
                 // A virtual environment's interpreter is a link; both ends are needed.
@@ -145,26 +158,41 @@ impl Toolchains {
                     .parent()
                     .filter(|parent| parent.join("pyvenv.cfg").is_file());
                 if let Some(venv) = venv {
-                    self.add(directory.clone(), venv.to_owned());
+                    let mut shown = parts(venv, &PARTS);
+                    shown.push(venv.join("pyvenv.cfg"));
+                    self.add(directory.clone(), &shown);
                 }
                 if let Some(prefix) = real
                     .parent()
                     .and_then(Path::parent)
-                    .filter(|prefix| !is_system(prefix))
+                    .filter(|prefix| !is_system(prefix) && has_standard_library(prefix))
                 {
-                    self.add(prefix.join("bin"), prefix.to_owned());
+                    self.add(prefix.join("bin"), &parts(prefix, &PYTHON_PARTS));
                 }
             }
         }
     }
 
-    fn add(&mut self, bin: PathBuf, prefix: PathBuf) {
+    /// Takes a directory of programs with what must be shown for them, unless that would show the home directory.
+    fn add(&mut self, bin: PathBuf, shown: &[PathBuf]) {
+        if shown.iter().any(|path| self.holds_home(path)) {
+            return;
+        }
         if !self.path.contains(&bin) {
             self.path.push(bin);
         }
-        if !is_system(&prefix) && !self.read_only.contains(&prefix) {
-            self.read_only.push(prefix);
+        for path in shown {
+            if !is_system(path) && !self.read_only.contains(path) {
+                self.read_only.push(path.clone());
+            }
         }
+    }
+
+    fn holds_home(&self, path: &Path) -> bool {
+        let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        self.home
+            .as_ref()
+            .is_some_and(|home| home.starts_with(&real))
     }
 
     /// The path of a program, the same on the host and inside.
@@ -270,6 +298,24 @@ impl Toolchains {
 
 fn is_system(path: &Path) -> bool {
     SYSTEM.iter().any(|prefix| path.starts_with(prefix)) || path == Path::new("/")
+}
+
+fn parts(prefix: &Path, names: &[&str]) -> Vec<PathBuf> {
+    names
+        .iter()
+        .map(|name| prefix.join(name))
+        .filter(|path| path.is_dir())
+        .collect()
+}
+
+/// What a Python looks for to know its own directory; a script of that name in `~/bin` has none.
+fn has_standard_library(prefix: &Path) -> bool {
+    std::fs::read_dir(prefix.join("lib")).is_ok_and(|entries| {
+        entries.flatten().any(|entry| {
+            entry.file_name().to_string_lossy().starts_with("python")
+                && entry.path().join("os.py").is_file()
+        })
+    })
 }
 
 /// `~/tool-1.2/bin` stands for a tool in a directory of its own; `~/bin` would show the home directory.

@@ -93,14 +93,14 @@ impl OnView<'_> {
             pass: vec![],
         };
         let finished = self.house.launcher.run(command).await;
-        crate::view::remove(&layer).map_err(made)?;
+        confine::remove_tree(&layer).map_err(made)?;
         finished
     }
 }
 
 /// The view with a layer over it that takes the writes; one that an interrupted command left is cleared first.
 fn layered(root: &Path, layer: &Path) -> std::io::Result<Mount> {
-    crate::view::remove(layer)?;
+    confine::remove_tree(layer)?;
     let (upper, work) = (layer.join("upper"), layer.join("work"));
     std::fs::create_dir_all(&upper)?;
     std::fs::create_dir_all(&work)?;

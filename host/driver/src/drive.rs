@@ -63,11 +63,8 @@ pub async fn drive(
 /// What an interrupted step left behind is nothing but views, and they can be made again.
 fn sweep(house: &House, run: &RunId) {
     let directory = house.run_dir(run);
-    match std::fs::remove_dir_all(&directory) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            tracing::warn!(directory = %directory.display(), %error, "views of an interrupted step are left");
-        }
-        _ => {}
+    if let Err(error) = confine::remove_tree(&directory) {
+        tracing::warn!(directory = %directory.display(), %error, "views of an interrupted step are left");
     }
 }
 

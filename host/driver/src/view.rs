@@ -120,32 +120,8 @@ fn visible(grant: &Grant, path: &str, kind: EntryKind) -> bool {
 impl Drop for View {
     #[tracing::instrument(name = "remove", level = "debug", skip_all)]
     fn drop(&mut self) {
-        if let Err(error) = remove(&self.directory) {
+        if let Err(error) = confine::remove_tree(&self.directory) {
             tracing::warn!(directory = %self.directory.display(), %error, "a view could not be removed; it is swept at the next start");
         }
     }
-}
-
-/// Removes a tree that an agent wrote, directories without permissions among it; none is as good.
-pub(crate) fn remove(directory: &Path) -> std::io::Result<()> {
-    match std::fs::remove_dir_all(directory) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-            open_up(directory)?;
-            std::fs::remove_dir_all(directory)
-        }
-        other => other,
-    }
-}
-
-fn open_up(directory: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700))?;
-    for entry in std::fs::read_dir(directory)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            open_up(&entry.path())?;
-        }
-    }
-    Ok(())
 }

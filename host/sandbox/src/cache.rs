@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 use flow::id::Digest;
 use sha2::{Digest as _, Sha256};
 
+/// An 18 MB Python component compiles to less than 100 MB.
+const COMPILED_BYTES_MAX: u64 = 512 << 20;
+
 /// The cache's directory.
 #[derive(Debug)]
 pub(crate) struct Cache {
@@ -72,12 +75,15 @@ impl Cache {
         compiled: &Path,
     ) -> Result<PathBuf, Error> {
         let path = self.path(component, engine);
-        let content = fs::read(compiled)?;
+        let content = read_plain(compiled)?;
         let mac = path.with_extension("mac");
-        let draft = compiled.with_extension("mac");
-        fs::write(&draft, self.mac(&content, component, engine))?;
-        fs::rename(compiled, &path)?;
-        fs::rename(&draft, &mac)?;
+        let own = self.draft()?;
+        let (draft, draft_mac) = (own.join("compiled"), own.join("mac"));
+        fs::write(&draft, &content)?;
+        fs::write(&draft_mac, self.mac(&content, component, engine))?;
+        fs::rename(&draft, &path)?;
+        fs::rename(&draft_mac, &mac)?;
+        fs::remove_dir(own)?;
         Ok(path)
     }
 
@@ -97,6 +103,25 @@ impl Cache {
         hash.update(Sha256::digest(content));
         hash.finalize().to_vec()
     }
+}
+
+/// Reads what a compiling worker left. A component may have taken that worker over: a symbolic link would be read from the host, a pipe would
+/// be waited for.
+fn read_plain(path: &Path) -> Result<Vec<u8>, Error> {
+    use std::io::Read as _;
+    use std::os::unix::fs::MetadataExt as _;
+    let flags = (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits();
+    let file = fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(flags as i32)
+        .open(path)?;
+    let data = file.metadata()?;
+    if !data.is_file() || data.nlink() != 1 || data.len() > COMPILED_BYTES_MAX {
+        return Err(Error::other("the compiling worker left no plain file"));
+    }
+    let mut content = Vec::new();
+    file.take(COMPILED_BYTES_MAX).read_to_end(&mut content)?;
+    Ok(content)
 }
 
 fn unique(prefix: &str) -> Result<String, Error> {

@@ -86,6 +86,9 @@ pub enum CallError {
         /// The limit.
         memory_bytes: u64,
     },
+    /// It wrote more to its view than a skill may, or the disk was about to be full.
+    #[error("the skill filled the disk")]
+    DiskFull,
     /// It called the host too often.
     #[error("the skill made more than {max} host calls")]
     TooManyHostCalls {

@@ -12,6 +12,9 @@ use crate::error::LoadError;
 /// Python components have about 18 MB; ten times that is no skill.
 pub(crate) const COMPONENT_BYTES_MAX: usize = 128 << 20;
 
+/// Tools nest three or four deep; each level costs this process memory while it looks.
+const NESTING_MAX: usize = 100;
+
 /// WASI 0.2 interfaces that language runtimes pull in whether they are used or not. They are linked to an implementation that gives nothing
 /// beyond the grant: no environment, no arguments, closed input, captured output, and only the view's files.
 const WASI_BASE: [&str; 5] = [
@@ -63,7 +66,12 @@ pub fn imports(component: &[u8]) -> Result<Imports, LoadError> {
                         .into(),
                 ));
             }
-            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => {
+                depth += 1;
+                if depth > NESTING_MAX {
+                    return Err(refuse("components are nested too deep".into()));
+                }
+            }
             Payload::End(_) => depth = depth.saturating_sub(1),
             Payload::ComponentImportSection(section) if depth == 0 => {
                 for import in section {
@@ -200,6 +208,30 @@ mod tests {
         }
         assert_eq!(imports.wasi_base.len(), 1);
         assert_eq!(imports.other.len(), 6);
+    }
+
+    #[test]
+    fn nesting_has_an_end() {
+        let nested = |levels: usize| {
+            let mut component = b"\0asm\x0d\0\x01\0".to_vec();
+            for _ in 0..levels {
+                let mut outer = b"\0asm\x0d\0\x01\0\x04".to_vec();
+                // The length in five bytes, whatever it is.
+                let length = component.len() as u32;
+                outer.extend((0..5).map(|at| {
+                    let more = if at < 4 { 0x80 } else { 0 };
+                    (length >> (7 * at)) as u8 & 0x7f | more
+                }));
+                outer.extend(&component);
+                component = outer;
+            }
+            component
+        };
+        assert!(imports(&nested(50)).is_ok());
+        assert!(matches!(
+            imports(&nested(5000)),
+            Err(LoadError::NotAComponent { .. })
+        ));
     }
 
     #[test]

@@ -5,11 +5,11 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use capability::RelPath;
-use confine::{Command, ConfineError, Launcher, Limits, Mount, Network};
+use confine::{Command, ConfineError, DiskWatch, Ending, Launcher, Limits, Mount, Network};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 
-use crate::message::{FRAME_BYTES_MAX, Files, ToBroker, ToWorker, frame};
+use crate::message::{FRAME_BYTES_MAX, Files, ToBroker, ToWorker, frame, is_sparse};
 use crate::session::View;
 use crate::worker;
 
@@ -48,6 +48,7 @@ impl Worker {
                 processes: 64,
                 file_bytes: 1 << 30,
                 disk_bytes: 4 << 30,
+                disk_files: 500_000,
                 open_files: 512,
                 tmp_bytes: 1 << 20,
                 // Each request has a deadline of its own, which whoever waits for its answer keeps.
@@ -88,6 +89,9 @@ impl Worker {
             .take(length as u64)
             .read_to_end(&mut body)
             .await?;
+        if !is_sparse(&body) {
+            return Err(invalid("a frame holds too many values".into()));
+        }
         serde_json::from_slice(&body)
             .map(Some)
             .map_err(|error| invalid(error.to_string()))
@@ -98,14 +102,24 @@ impl Worker {
         self.child.kill().await;
     }
 
-    /// How it came to its end.
-    pub(crate) async fn ending(&mut self) -> Result<String, ConfineError> {
+    /// A watch over what it writes to the host's disk.
+    pub(crate) fn disk_watch(&self) -> DiskWatch {
+        self.child.disk_watch()
+    }
+
+    /// How it ended by itself; none where it was killed.
+    pub(crate) async fn ending(&mut self) -> Result<Option<Ending>, ConfineError> {
         match self.child.wait().await {
-            Ok(ending) => Ok(format!("{ending:?}")),
-            Err(ConfineError::Lost { .. }) => Ok("killed".into()),
+            Ok(ending) => Ok(Some(ending)),
+            Err(ConfineError::Lost { .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }
+}
+
+/// How a worker ended, for people.
+pub(crate) fn ended_by(ending: Option<Ending>) -> String {
+    ending.map_or_else(|| "killed".into(), |ending| format!("{ending:?}"))
 }
 
 /// The libraries that the worker's program is linked with; no programs, no configuration.

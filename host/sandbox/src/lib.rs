@@ -13,6 +13,7 @@ pub mod message;
 mod sandbox;
 mod services;
 mod session;
+mod story;
 mod transcript;
 mod worker;
 

@@ -11,6 +11,24 @@ use serde_json::Value;
 /// No frame is larger: a result or a host call's arguments, as JSON.
 pub const FRAME_BYTES_MAX: usize = 96 << 20;
 
+/// Values in one frame. Each takes some 100 bytes once it is read, however short it was written.
+const FRAME_VALUES_MAX: usize = 2_000_000;
+
+/// Whether JSON holds few enough values to be read; says nothing about whether it is JSON.
+pub(crate) fn is_sparse(json: &[u8]) -> bool {
+    let (mut values, mut in_string, mut escaped) = (0, false, false);
+    for byte in json {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b',' | b':' | b'[' | b'{' if !in_string => values += 1,
+            _ => {}
+        }
+    }
+    values <= FRAME_VALUES_MAX
+}
+
 /// From broker to worker.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ToWorker {

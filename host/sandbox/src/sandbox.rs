@@ -12,10 +12,11 @@ use serde_json::Value;
 use crate::cache::Cache;
 use crate::error::{CallError, LoadError};
 use crate::imports::{Imports, imports};
-use crate::launch::{Worker, view_mounts};
+use crate::launch::{Worker, ended_by, view_mounts};
 use crate::message::{Files, OpenRequest, ToBroker, ToWorker};
 use crate::services::Services;
 use crate::session::{Answer, Session, View};
+use crate::story::{STORY_BYTES_MAX, cut};
 use crate::worker;
 
 /// What a compilation may take: an 18 MB Python component needs 20 s and 1.5 GB.
@@ -129,7 +130,7 @@ impl Sandbox {
                 .store(digest, identity, &out.join("component.cwasm"))
                 .map_err(failed("storing"))
         });
-        std::fs::remove_dir_all(&draft).map_err(failed("clearing a draft"))?;
+        confine::remove_tree(&draft).map_err(failed("clearing a draft"))?;
         stored
     }
 
@@ -148,11 +149,11 @@ impl Sandbox {
                 COMPILE_WALL.as_secs()
             ))),
             Ok(Ok(Some(ToBroker::Compiled))) => Ok(()),
-            Ok(Ok(Some(ToBroker::Failed(why)))) => Err(compile(&why)),
+            Ok(Ok(Some(ToBroker::Failed(why)))) => Err(compile(&cut(why, STORY_BYTES_MAX))),
             Ok(Ok(Some(_))) => Err(compile("the worker broke the protocol")),
             Ok(Ok(None) | Err(_)) => Err(match worker.ending().await {
                 Err(error) => error.into(),
-                Ok(how) => compile(&format!("the compiling worker died: {how}")),
+                Ok(how) => compile(&format!("the compiling worker died: {}", ended_by(how))),
             }),
         }
     }

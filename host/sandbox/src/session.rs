@@ -5,15 +5,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use capability::{Denial, Grant, Limits, RelPath};
+use confine::Ending;
 use flow::id::Role;
 use serde_json::Value;
 use tracing::Instrument as _;
 
 use crate::broker::Record;
 use crate::error::CallError;
-use crate::launch::Worker;
+use crate::launch::{Worker, ended_by};
 use crate::message::{Done, Failure, OpenRequest, RunRequest, ToBroker, ToWorker};
 use crate::services::Services;
+use crate::story::{STORY_BYTES_MAX, cut};
 use crate::transcript::Entry;
 
 /// How long a worker may take to load what is compiled already.
@@ -98,7 +100,7 @@ impl Session {
                     command,
                 });
             }
-            Ok(Ok(Some(ToBroker::Failed(why)))) => why,
+            Ok(Ok(Some(ToBroker::Failed(why)))) => cut(why, STORY_BYTES_MAX),
             Ok(Ok(Some(_))) => "the worker broke the protocol".into(),
             Ok(Ok(None) | Err(_)) => return Err(gone(&mut worker).await),
             Err(_) => format!("it takes longer than {} s", OPEN_WALL.as_secs()),
@@ -139,14 +141,20 @@ impl Session {
         };
         let mut record = Record::default();
         let wall = Duration::from_millis(limits.wall_ms);
+        let disk = worker.disk_watch();
         let conversation = converse(&mut worker, request, &self.grant, services, &mut record);
-        let answer = match tokio::time::timeout(wall + GRACE, conversation).await {
-            Ok(Ok(done)) => answer(done, record, self.command, &limits, begun),
-            Ok(Err(Stopped::Call(error))) => Err(error),
-            Ok(Err(Stopped::Gone)) => Err(gone(&mut worker).await),
-            Err(_) => Err(CallError::OutOfTime {
+        let ended = tokio::select! {
+            ended = tokio::time::timeout(wall + GRACE, conversation) => Some(ended),
+            () = disk.exceeded() => None,
+        };
+        let answer = match ended {
+            Some(Ok(Ok(done))) => answer(done, record, self.command, &limits, begun),
+            Some(Ok(Err(Stopped::Call(error)))) => Err(error),
+            Some(Ok(Err(Stopped::Gone))) => Err(gone(&mut worker).await),
+            Some(Err(_)) => Err(CallError::OutOfTime {
                 wall_ms: limits.wall_ms,
             }),
+            None => Err(CallError::DiskFull),
         };
         self.state = match &answer {
             Ok(_) | Err(CallError::InvalidInput { .. }) => State::Warm(worker),
@@ -173,12 +181,16 @@ enum Stopped {
     Gone,
 }
 
+/// SIGXFSZ: one of its files grew beyond what a file may have.
+const FILE_TOO_LARGE: i32 = 25;
+
 /// Tells how a worker that no longer answers came to its end.
 async fn gone(worker: &mut Worker) -> CallError {
     worker.kill().await;
     match worker.ending().await {
         Err(error) => error.into(),
-        Ok(how) => CallError::WorkerDied { how },
+        Ok(Some(Ending::Signalled(FILE_TOO_LARGE))) => CallError::DiskFull,
+        Ok(how) => CallError::WorkerDied { how: ended_by(how) },
     }
 }
 
@@ -256,13 +268,16 @@ fn answer(
             wall: begun.elapsed(),
         },
         transcript: record.transcript,
-        printed: done.printed,
+        printed: cut(done.printed, limits.output_bytes as usize),
     })
 }
 
 fn failure_of(failure: Failure, limits: &Limits) -> CallError {
+    let story = |why| cut(why, STORY_BYTES_MAX);
     match failure {
-        Failure::Trap(message) => CallError::Trap { message },
+        Failure::Trap(message) => CallError::Trap {
+            message: story(message),
+        },
         Failure::OutOfFuel => CallError::OutOfFuel,
         Failure::OutOfTime => CallError::OutOfTime {
             wall_ms: limits.wall_ms,
@@ -270,7 +285,7 @@ fn failure_of(failure: Failure, limits: &Limits) -> CallError {
         Failure::OutOfMemory => CallError::OutOfMemory {
             memory_bytes: limits.memory_bytes,
         },
-        Failure::InvalidInput(why) => CallError::InvalidInput { why },
-        Failure::InvalidOutput(why) => CallError::InvalidOutput { why },
+        Failure::InvalidInput(why) => CallError::InvalidInput { why: story(why) },
+        Failure::InvalidOutput(why) => CallError::InvalidOutput { why: story(why) },
     }
 }

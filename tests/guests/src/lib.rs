@@ -43,6 +43,32 @@ impl Guest for Probe {
             ),
             // One more than the last time, if memory lived on from call to call.
             "count" => Ok(json!(CALLS.fetch_add(1, Ordering::Relaxed) + 1)),
+            "resize" => told(
+                fs::OpenOptions::new()
+                    .write(true)
+                    .open(path)
+                    .and_then(|file| file.set_len(1 << 20))
+                    .map(|()| Value::Null),
+            ),
+            "times" => told(
+                fs::OpenOptions::new()
+                    .write(true)
+                    .open(path)
+                    .and_then(|file| file.set_modified(std::time::UNIX_EPOCH))
+                    .map(|()| Value::Null),
+            ),
+            "make" => told(fs::create_dir(path).map(|()| Value::Null)),
+            "rmdir" => told(fs::remove_dir(path).map(|()| Value::Null)),
+            "fill" => told(fill(path, &input)),
+            "many" => told(many(path, input["count"].as_u64().unwrap_or(0))),
+            "nest" => {
+                let depth = input["depth"].as_u64().unwrap_or(0) as usize;
+                return Ok(format!("{}{}", "[".repeat(depth), "]".repeat(depth)));
+            }
+            "note" => {
+                progress::note(&"x".repeat(input["bytes"].as_u64().unwrap_or(0) as usize));
+                Ok(Value::Null)
+            }
             "env" => Ok(json!(std::env::vars().collect::<Vec<_>>())),
             "spin" => loop {
                 std::hint::black_box(0);
@@ -94,6 +120,30 @@ fn told(result: std::io::Result<Value>) -> Result<Value, String> {
     result.map_err(|error| format!("{:?}", error.kind()))
 }
 
+/// Writes to one file; with `stubborn`, goes on when the disk is full.
+fn fill(path: &str, input: &Value) -> std::io::Result<Value> {
+    use std::io::Write as _;
+    let mut file = fs::File::create(path)?;
+    let block = vec![b'x'; 1 << 20];
+    let mut written = 0;
+    while written < input["bytes"].as_u64().unwrap_or(0) {
+        match file.write_all(&block) {
+            Err(_) if input["stubborn"] == true => {}
+            other => other?,
+        }
+        written += block.len() as u64;
+    }
+    Ok(Value::Null)
+}
+
+/// Makes empty files, whatever becomes of each.
+fn many(path: &str, count: u64) -> std::io::Result<Value> {
+    for n in 0..count {
+        let _ = fs::File::create(format!("{path}/{n}"));
+    }
+    Ok(Value::Null)
+}
+
 fn deep(n: u64) -> u64 {
     std::hint::black_box(if n == u64::MAX { 0 } else { deep(n + 1) + 1 })
 }
@@ -121,7 +171,7 @@ fn ran(input: &Value) -> Value {
     match process::run(&process::Command {
         what,
         directory,
-        stdin: vec![],
+        stdin: vec![b'x'; input["stdin"].as_u64().unwrap_or(0) as usize],
         timeout_ms: None,
     }) {
         Ok(output) => json!({"stdout": output.stdout, "ending": format!("{:?}", output.ending)}),

@@ -44,7 +44,8 @@ pub async fn run(shared: &Shared) -> anyhow::Result<Exit> {
     let scratch = house.root().join(format!("doctor-{}", std::process::id()));
     std::fs::create_dir_all(&scratch)?;
     let probes = confine::probe(&house.launcher, &scratch).await;
-    std::fs::remove_dir_all(&scratch)?;
+    // An overlay leaves a directory without permissions.
+    confine::remove_tree(&scratch)?;
     let programs: Vec<_> = ["git", "cargo", "python3", "node", "go"]
         .into_iter()
         .map(|name| (name, house.tools.resolve(name).ok()))

@@ -27,17 +27,21 @@ impl Init {
             .context("a bare repository has no files to look at: run `moat init` in a checkout")?;
         let branch = source.current_branch()?;
         let target = worktree.join(project::FILE);
+        // A link that leads nowhere is there as well; written through it, the file would be wherever the repository's author wants one.
         anyhow::ensure!(
-            !target.exists(),
+            target.symlink_metadata().is_err(),
             "{} is there already: edit it, or move it away first",
             target.display()
         );
         let files = files(worktree);
         let names: Vec<&str> = files.iter().map(String::as_str).collect();
         let read = |name: &str| {
-            std::fs::read_to_string(worktree.join(name))
-                .ok()
-                .filter(|text| text.len() < 1 << 20)
+            let path = worktree.join(name);
+            let data = path.symlink_metadata().ok()?;
+            let readable = data.is_file() && data.len() < 1 << 20;
+            readable
+                .then(|| std::fs::read_to_string(path).ok())
+                .flatten()
         };
         let detected = project::detect(&names, &read)
             .context("no test command could be found (Cargo.toml, go.mod, package.json, or Python tests): write moat.toml by hand; docs/moat-toml.md has every key")?;
@@ -53,7 +57,8 @@ impl Init {
         };
         let text = project::template(&detected, &branch, &choices);
         project::Project::parse(&text, project::FILE)?;
-        std::fs::write(&target, text)
+        std::fs::File::create_new(&target)
+            .and_then(|mut file| std::io::Write::write_all(&mut file, text.as_bytes()))
             .with_context(|| format!("{} cannot be written", target.display()))?;
         println!(
             "wrote {} for a {} project; its test command is `{}`",

@@ -107,9 +107,28 @@ impl Shared {
     }
 
     fn house_at(&self, home: &std::path::Path) -> anyhow::Result<Arc<House>> {
+        only_ours(home)?;
         let program = std::env::current_exe().context("this program cannot tell its own path")?;
         Ok(Arc::new(House::open(home, &program)?))
     }
+}
+
+/// Whoever can write in the state directory decides on policy, approvals and compiled code. One that is not there yet is made for its owner only.
+fn only_ours(home: &std::path::Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::MetadataExt as _;
+    let (Ok(found), Ok(own)) = (std::fs::metadata(home), std::fs::metadata("/proc/self")) else {
+        return Ok(());
+    };
+    let name = home.display();
+    anyhow::ensure!(
+        found.uid() == own.uid(),
+        "the state directory {name} belongs to another user: set MOAT_HOME to a directory of your own"
+    );
+    anyhow::ensure!(
+        found.mode() & 0o002 == 0,
+        "everybody can write in the state directory {name}: chmod o-w {name}, and look at what is in it, or set MOAT_HOME to another one"
+    );
+    Ok(())
 }
 
 /// Who gives a word, for the record.

@@ -41,6 +41,9 @@ impl RunItem {
         let report = self.report()?;
         let house = shared.house()?;
         let watcher = Arc::new(Terminal::new(shared.json));
+        if !shared.json {
+            note_pointers(&self.repo);
+        }
         let opened = driver::open(&house, &absolute(&self.repo)?, report)?;
         if !shared.json {
             for (skill, denial) in &opened.withheld {
@@ -83,6 +86,25 @@ impl RunItem {
             },
             _ => anyhow::bail!("say what is wrong, or name a file with --issue or --log"),
         })
+    }
+}
+
+/// Says which files hold no content. What else is wrong with the repository is an error of opening the run.
+fn note_pointers(repo: &std::path::Path) {
+    let inspected = repo::Source::open(repo).and_then(|source| {
+        let branch = source.current_branch()?;
+        source.inspect(&branch)
+    });
+    let pointers = inspected
+        .map(|found| found.lfs_pointers)
+        .unwrap_or_default();
+    if let Some(first) = pointers.first() {
+        eprintln!(
+            "note: git-lfs pointers instead of files, {} in all, such as {}: commands and skills see the pointers. If the tests need the content, \
+             commit it as plain files",
+            pointers.len(),
+            text::clean(first)
+        );
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! launcher -- unshare --> fork --> init (pid 1 inside) -- mounts, pivot --> fork --> program -- limits, Landlock, seccomp --> exec
-//!    |                              | waits for the program or the end of the lifeline; when it goes, the kernel kills all
+//!    |                              | waits for the program or the end of the lifeline, kills all, says so, and goes
 //!    | waits for init
 //! ```
 
@@ -163,6 +163,8 @@ fn enter(
                 // Init holds its own copy; ours would do no harm, but one holder is easier to think about.
                 let _ = sys::close_range(lifeline as u32, lifeline as u32);
             }
+            // The kernel lets go of a namespace's process 1 when the last of the others is gone: whoever has waited for the launcher has waited
+            // for all of them.
             Ok(if sys::wait_for(pid) { 0 } else { 124 })
         }
     }

@@ -57,6 +57,9 @@ pub(crate) fn build(specification: &Specification) -> Result<(), Failed> {
     sys::pivot_here().at("pivot root")?;
     std::env::set_current_dir("/").at("pivot root")?;
     limit_processes(specification.limits.processes, specification.by_root)?;
+    if specification.by_root {
+        guard_proc()?;
+    }
     sys::remount(
         "/",
         libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV,
@@ -203,6 +206,27 @@ fn attach(tree: &OwnedFd, target: &Path) -> Result<(), Failed> {
         MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
     )
     .at("mount")
+}
+
+/// Much of /proc is open to the machine's root by its user id alone, without any capability, and inside it is still that user: what can be
+/// written there becomes read-only, and what only root may read is empty. Landlock refuses the writing as well.
+fn guard_proc() -> Result<(), Failed> {
+    let (nothing, step) = (Path::new("/dev/null"), "guarded proc");
+    for entry in fs::read_dir("/proc").at(step)?.flatten() {
+        let (path, Ok(data)) = (entry.path(), entry.metadata()) else {
+            continue;
+        };
+        let is_process = entry.file_name().to_string_lossy().parse::<u32>().is_ok();
+        let mode = std::os::unix::fs::PermissionsExt::mode(&data.permissions());
+        let source = match (data.file_type().is_file(), data.is_dir()) {
+            (true, _) if mode & 0o044 == 0 => nothing,
+            (true, _) if mode & 0o222 != 0 => &path,
+            (_, true) if !is_process => &path,
+            _ => continue,
+        };
+        attach(&clone_tree(source, NOSUID | RDONLY)?, &path)?;
+    }
+    Ok(())
 }
 
 /// Bounds the whole tree: RLIMIT_NPROC does not hold for root, a namespace's `pid_max` holds for all.

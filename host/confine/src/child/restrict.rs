@@ -69,7 +69,7 @@ fn landlock(specification: &Specification) -> std::io::Result<()> {
         | Mount::Tmpfs { inside, .. } => Some(inside.as_path()),
         Mount::ReadOnly { .. } | Mount::Link { .. } | Mount::Text { .. } => None,
     });
-    for path in writable.chain(["/tmp".as_ref(), "/dev".as_ref(), "/proc/self".as_ref()]) {
+    for path in writable.chain(["/tmp".as_ref(), "/dev".as_ref()]) {
         let access = if path.is_dir() {
             AccessFs::from_all(abi)
         } else {

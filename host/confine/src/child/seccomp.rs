@@ -59,8 +59,12 @@ const REFUSED: &[i64] = &[
     libc::SYS_lookup_dcookie,
     libc::SYS_fanotify_init,
     libc::SYS_migrate_pages,
+    OPEN_TREE_ATTR,
     libc::SYS_move_pages,
 ];
+
+/// From Linux 6.15; numbers of this age are the same everywhere.
+const OPEN_TREE_ATTR: i64 = 467;
 
 const NEW_NAMESPACES: &[i32] = &[
     libc::CLONE_NEWUSER,
@@ -93,11 +97,18 @@ fn programs() -> Result<Vec<BpfProgram>, String> {
         libc::ENOSYS,
         arch,
     )?;
-    Ok(if cfg!(target_arch = "x86_64") {
-        vec![refused, clone3, no_x32()]
-    } else {
-        vec![refused, clone3]
-    })
+    // It takes gigabytes of disk within a microsecond, faster than anybody can watch; not every file system has it, so programs know to
+    // write instead.
+    let fallocate = filter(
+        BTreeMap::from([(libc::SYS_fallocate, vec![])]),
+        libc::EOPNOTSUPP,
+        arch,
+    )?;
+    let mut programs = vec![refused, clone3, fallocate];
+    if cfg!(target_arch = "x86_64") {
+        programs.push(no_x32());
+    }
+    Ok(programs)
 }
 
 fn filter(
@@ -142,6 +153,11 @@ fn refusals() -> Result<BTreeMap<i64, Vec<Rule>>, String> {
         .map(|request| rule(vec![condition(1, Length::Dword, Op::Eq, *request)?]))
         .collect::<Result<Vec<_>, _>>()?;
     rules.insert(libc::SYS_ioctl, typing);
+    // Init is process 1; a limit on its processor time would kill it before it could tell how the program ended.
+    rules.insert(
+        libc::SYS_prlimit64,
+        vec![rule(vec![condition(0, Length::Dword, Op::Eq, 1)?])?],
+    );
     // UNIX and IP sockets only, and of IP no raw ones: netlink, vsock, packet, alg and the rest have no use here.
     let families = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6];
     let others = families

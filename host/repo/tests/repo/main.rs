@@ -11,6 +11,7 @@ mod fixture;
 mod hostile;
 mod import;
 mod merge;
+mod ordinary;
 mod overlay;
 mod properties;
 mod publish;

@@ -65,7 +65,7 @@ impl Record {
         let (outcome, value) = match reply {
             Reply::Done(value) => (Outcome::Done, Some(value)),
             Reply::Denied(value, denial) => {
-                *self.denials.entry(denial).or_insert(0) += 1;
+                self.deny(denial);
                 (Outcome::Denied, Some(value))
             }
             Reply::Malformed => (Outcome::Malformed, None),
@@ -82,6 +82,25 @@ impl Record {
         value
     }
 }
+
+impl Record {
+    /// Counts a denial; a guest that makes up ever new ones is told of as one that asked for much.
+    fn deny(&mut self, denial: Denial) {
+        let denial = if self.denials.len() < DENIALS_MAX || self.denials.contains_key(&denial) {
+            denial
+        } else {
+            Denial::new(
+                denial.capability,
+                "more of the kind",
+                "as many lines as there are different ones",
+            )
+        };
+        *self.denials.entry(denial).or_insert(0) += 1;
+    }
+}
+
+/// Different denials of one call that are told apart.
+const DENIALS_MAX: usize = 1000;
 
 /// A WIT result as JSON.
 pub(crate) fn result<T: Serialize, E: Serialize>(result: Result<T, E>) -> Value {

@@ -8,8 +8,8 @@ use crate::broker::{Reply, only, result};
 use crate::message::process::{Command, Invocation, Output, ProcessError};
 use crate::services::Services;
 
-/// Standard input that a skill may give a command.
-const STDIN_BYTES_MAX: usize = 16 << 20;
+/// Standard input that a skill may give a command. The engine's own bound on what one host call copies ends the call not far above it.
+const STDIN_BYTES_MAX: usize = 256 << 10;
 
 pub(crate) async fn answer(
     grant: &Grant,

@@ -1,8 +1,14 @@
 //! Several calls in one warm worker: what one of them can leave to the next, and when there is no next.
 
-use sandbox::Session;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use super::*;
+use capability::Grant;
+use sandbox::{Answer, CallError, Session, View};
+use serde_json::{Value, json};
+
+use crate::kill_workers;
+use crate::place::{MANIFEST, PROBE, Place, grant};
 
 impl Place {
     async fn open(&self, grant: &Arc<Grant>) -> Session {
