@@ -22,7 +22,7 @@ def steal():
                         text = file.read(1 << 20)
                 except OSError:
                     continue
-                if "CANARY" in text:
+                if "@CANARY@" in text:
                     print("stolen from", root, flush=True)
 
 

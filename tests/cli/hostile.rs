@@ -36,19 +36,17 @@ fn nothing_outside_is_read_changed_or_reached_and_nothing_stays() {
     let house = House::new();
     let repo = house.meter();
     let user = house.path("user");
-    for (name, text) in [
-        (".ssh/id_rsa", "CANARY"),
-        (".cargo/credentials.toml", "CANARY"),
-        (".bashrc", "CANARY"),
-    ] {
+    let mark = format!("hostile-{}", std::process::id());
+    // No word that could stand in some library.
+    let canary = format!("canary of {mark}");
+    for name in [".ssh/id_rsa", ".cargo/credentials.toml", ".bashrc"] {
         let path = user.join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
+        std::fs::write(path, &canary).unwrap();
     }
     std::fs::create_dir_all(house.home()).unwrap();
-    std::fs::write(house.home().join("token"), "CANARY").unwrap();
-    std::fs::write(repo.join("untracked.env"), "CANARY").unwrap();
-    let mark = format!("hostile-{}", std::process::id());
+    std::fs::write(house.home().join("token"), &canary).unwrap();
+    std::fs::write(repo.join("untracked.env"), &canary).unwrap();
     let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = SocketAddr::from_abstract_name(mark.as_bytes()).unwrap();
     let listeners = [
@@ -60,7 +58,8 @@ fn nothing_outside_is_read_changed_or_reached_and_nothing_stays() {
         .replace("@STATE@", house.home().to_str().unwrap())
         .replace("@REPOSITORY@", repo.to_str().unwrap())
         .replace("@PORT@", &tcp.local_addr().unwrap().port().to_string())
-        .replace("@MARK@", &mark);
+        .replace("@MARK@", &mark)
+        .replace("@CANARY@", &canary);
     std::fs::write(repo.join("tests/test_fees.py"), suite).unwrap();
     let project = std::fs::read_to_string(repo.join("moat.toml")).unwrap();
     let project = project.replace("timeout = \"10m\"", "timeout = \"12s\"");
@@ -71,6 +70,8 @@ fn nothing_outside_is_read_changed_or_reached_and_nothing_stays() {
     let output = house
         .command(&["gate", "run", "tests", "--repo", "meter", "--json"])
         .env("HOME", &user)
+        .env_remove("CARGO_HOME")
+        .env_remove("RUSTUP_HOME")
         .output()
         .unwrap();
     let text = told(&output);
@@ -80,7 +81,7 @@ fn nothing_outside_is_read_changed_or_reached_and_nothing_stays() {
         text.contains("done with everything") && text.contains("deadline"),
         "it did all it wanted, and was ended: {text}"
     );
-    for word in ["CANARY", "stolen", "reached"] {
+    for word in [canary.as_str(), "stolen", "reached"] {
         assert!(!text.contains(word), "{word}: {text}");
     }
     tcp.set_nonblocking(true).unwrap();
@@ -92,7 +93,7 @@ fn nothing_outside_is_read_changed_or_reached_and_nothing_stays() {
     assert_eq!(below(&user), before);
     assert_eq!(
         std::fs::read_to_string(user.join(".bashrc")).unwrap(),
-        "CANARY"
+        canary
     );
     assert_eq!(git(&repo, &["rev-parse", "HEAD"]), tip);
     assert_eq!(git(&repo, &["status", "--porcelain"]), "?? untracked.env");

@@ -81,9 +81,13 @@ impl Cache {
         let (draft, draft_mac) = (own.join("compiled"), own.join("mac"));
         fs::write(&draft, &content)?;
         fs::write(&draft_mac, self.mac(&content, component, engine))?;
-        fs::rename(&draft, &path)?;
         fs::rename(&draft_mac, &mac)?;
-        fs::remove_dir(own)?;
+        // A file that is there and whole stays: another moat may be mounting it, which fails when its name goes to a new file meanwhile.
+        let is_new = fs::hard_link(&draft, &path).is_ok();
+        if !is_new && self.find(component, engine).is_none() {
+            fs::rename(&draft, &path)?;
+        }
+        fs::remove_dir_all(own)?;
         Ok(path)
     }
 
@@ -150,6 +154,12 @@ mod tests {
             "the key stays"
         );
         assert!(cache.find(&two, "e").is_none() && cache.find(&one, "f").is_none());
+        let number =
+            |path: &Path| std::os::unix::fs::MetadataExt::ino(&fs::metadata(path).unwrap());
+        let before = number(&path);
+        fs::write(&draft, "compiled").unwrap();
+        cache.store(&one, "e", &draft).unwrap();
+        assert_eq!(number(&path), before, "another may be mounting it");
         fs::copy(&path, cache.path(&two, "e")).unwrap();
         fs::copy(
             path.with_extension("mac"),
