@@ -44,6 +44,13 @@ pub enum Part {
     },
 }
 
+impl Part {
+    /// Providers refuse texts of nothing but white space: they are not sent.
+    pub(crate) fn says_nothing(&self) -> bool {
+        matches!(self, Part::Text(text) if text.trim().is_empty())
+    }
+}
+
 /// One turn.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Turn {
@@ -113,6 +120,9 @@ impl Conversation {
         let refuse = |why: &str| Err(ModelError::Invalid { why: why.into() });
         let mut open: BTreeSet<&str> = BTreeSet::new();
         for turn in &self.turns {
+            if turn.parts.iter().all(Part::says_nothing) {
+                return refuse("every turn says something");
+            }
             let mut asked = BTreeSet::new();
             for part in &turn.parts {
                 match (part, turn.speaker) {
@@ -179,11 +189,21 @@ fn is_tool_name(name: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
 }
 
-/// A tool's schema as JSON, if it is an object.
-pub(crate) fn schema(text: &str) -> Option<serde_json::Value> {
+/// A text as a JSON object, if it is one.
+pub(crate) fn object(text: &str) -> Option<serde_json::Value> {
     serde_json::from_str::<serde_json::Value>(text)
         .ok()
         .filter(serde_json::Value::is_object)
+}
+
+/// A tool's schema as JSON, if it is an object. Its type must be stated: a skill that left it out can mean no other.
+pub(crate) fn schema(text: &str) -> Option<serde_json::Value> {
+    object(text).map(|mut schema| {
+        if schema.get("type").is_none() {
+            schema["type"] = "object".into();
+        }
+        schema
+    })
 }
 
 /// A tool's input as the object that providers want; what the model wrote otherwise is kept as a text in one.
@@ -191,7 +211,7 @@ pub(crate) fn input_object(text: &str) -> serde_json::Value {
     if text.trim().is_empty() {
         return serde_json::json!({});
     }
-    schema(text).unwrap_or_else(|| serde_json::json!({ "unreadable": text }))
+    object(text).unwrap_or_else(|| serde_json::json!({ "unreadable": text }))
 }
 
 #[cfg(test)]
@@ -252,6 +272,16 @@ mod tests {
             answers("1")
         ]));
         assert!(!verdict(vec![user(asks("1").parts)]));
+    }
+
+    #[test]
+    fn a_turn_says_something() {
+        let says = |texts: &[&str]| {
+            let parts = texts.iter().map(|text| Part::Text((*text).into()));
+            verdict(vec![user(parts.collect())])
+        };
+        assert!(says(&["", "hello"]));
+        assert!(!says(&[]) && !says(&["", " \n"]));
     }
 
     #[test]
