@@ -94,6 +94,7 @@ pub struct ModelSpec {
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[schemars(title = "models.toml")]
 struct Raw {
     /// Who answers, by name.
     #[serde(default)]
