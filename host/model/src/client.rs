@@ -95,7 +95,10 @@ impl Models {
             usage: Usage::default(),
             calls: 0,
         };
-        let way = conversation.check().and_then(|()| self.way_to(model));
+        let way = conversation
+            .check()
+            .and_then(|()| self.way_to(model))
+            .and_then(|way| conversation.check_fits(way.1.context_tokens).map(|()| way));
         exchange.reply = match way {
             Ok((provider, spec, door)) => {
                 let call = Call {

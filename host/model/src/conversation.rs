@@ -115,6 +115,22 @@ impl Conversation {
         self.check_turns()
     }
 
+    /// Refuses what is surely larger than a model's context: beyond it a provider refuses, or has other prices.
+    ///
+    /// # Errors
+    /// [`ModelError::Invalid`].
+    pub(crate) fn check_fits(&self, context_tokens: u32) -> Result<(), ModelError> {
+        let tokens = self.input_tokens_reckoned() + u64::from(self.max_tokens);
+        if tokens <= u64::from(context_tokens) {
+            return Ok(());
+        }
+        Err(ModelError::Invalid {
+            why: format!(
+                "the conversation has some {tokens} tokens with its answer, and the model holds {context_tokens}"
+            ),
+        })
+    }
+
     /// Each tool use is answered in the turn after it, and nothing else is answered: providers refuse the rest.
     fn check_turns(&self) -> Result<(), ModelError> {
         let refuse = |why: &str| Err(ModelError::Invalid { why: why.into() });
@@ -152,28 +168,34 @@ impl Conversation {
         }
     }
 
-    fn bytes(&self) -> usize {
+    /// Every text that is sent.
+    fn texts(&self) -> impl Iterator<Item = &str> {
         let parts = self.turns.iter().flat_map(|turn| &turn.parts);
-        let parts: usize = parts
-            .map(|part| match part {
-                Part::Text(text) => text.len(),
-                Part::ToolUse { id, name, input } => id.len() + name.len() + input.len(),
-                Part::ToolResult { id, text, .. } => id.len() + text.len(),
-            })
-            .sum();
-        let tools: usize = self
-            .tools
-            .iter()
-            .map(|tool| tool.name.len() + tool.description.len() + tool.input_schema.len())
-            .sum();
-        parts + tools + self.system.as_ref().map_or(0, String::len)
+        let parts = parts.flat_map(|part| match part {
+            Part::Text(text) => [text.as_str(), "", ""],
+            Part::ToolUse { id, name, input } => [&**id, &**name, &**input],
+            Part::ToolResult { id, text, .. } => [&**id, &**text, ""],
+        });
+        let tools = self.tools.iter();
+        let tools = tools.flat_map(|tool| [&*tool.name, &tool.description, &tool.input_schema]);
+        parts.chain(tools).chain(self.system.as_deref())
     }
 
-    /// Input tokens at most, for setting money aside: text and code have some four bytes a token and no common
-    /// tokenizer needs more than one token for two bytes of them; each part costs a few more for its frame.
+    fn bytes(&self) -> usize {
+        self.texts().map(str::len).sum()
+    }
+
+    /// Input tokens at most, for setting money aside. Words have some four bytes a token, and no common tokenizer needs
+    /// more than one for two bytes of them; but some give each digit one of its own, and rare characters one a byte.
+    /// Each part costs a few more for its frame.
     pub fn input_tokens_at_most(&self) -> u64 {
+        let of_words = |byte: &u8| byte.is_ascii_alphabetic() || byte.is_ascii_whitespace();
+        let words: usize = self
+            .texts()
+            .map(|text| text.bytes().filter(|byte| of_words(byte)).count())
+            .sum();
         let parts: usize = self.turns.iter().map(|turn| turn.parts.len() + 1).sum();
-        (self.bytes() / 2 + 32 * (parts + self.tools.len()) + 512) as u64
+        (self.bytes() - words / 2 + 32 * (parts + self.tools.len()) + 512) as u64
     }
 
     /// Input tokens of a call whose provider did not count them.
@@ -272,6 +294,22 @@ mod tests {
             answers("1")
         ]));
         assert!(!verdict(vec![user(asks("1").parts)]));
+    }
+
+    #[test]
+    fn digits_and_rare_characters_are_set_aside_for_by_the_byte() {
+        let at_most = |text: &str| {
+            let turns = vec![user(vec![Part::Text(text.repeat(10_000))])];
+            let conversation = Conversation {
+                system: None,
+                turns,
+                tools: vec![],
+                max_tokens: 1,
+            };
+            conversation.input_tokens_at_most()
+        };
+        assert!((5_000..7_000).contains(&at_most("a")));
+        assert!(at_most("7") >= 10_000 && at_most("\u{1F980}") >= 40_000);
     }
 
     #[test]

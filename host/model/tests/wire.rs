@@ -283,6 +283,22 @@ fn every_call_is_set_aside_before_and_settled_after() {
 }
 
 #[test]
+fn what_is_larger_than_the_context_is_not_sent() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = script(vec![good()]);
+    let models = models(&server, "anthropic", &dir.path().join("key"));
+    let mut large = conversation();
+    large.turns[0].parts = vec![Part::Text("word ".repeat(1000))];
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let exchange = runtime.block_on(models.chat("m", &large, &Purse::default()));
+    assert!(matches!(exchange.reply, Err(ModelError::Invalid { .. })));
+    assert_eq!((server.seen().len(), exchange.calls), (0, 0));
+}
+
+#[test]
 fn garbage_is_broken() {
     for garbage in [
         "data: {\"type\": \"message_start\"",
@@ -391,7 +407,7 @@ fn nobody_there_and_nothing_configured_are_errors_of_their_own() {
         listener.local_addr().unwrap().port()
     };
     let text = format!(
-        "[provider.p]\napi = \"openai\"\nurl = \"http://127.0.0.1:{closed}\"\n[model.m]\nprovider = \"p\"\nid = \"x\"\ncontext-tokens = 10\noutput-tokens = 1\nprice = {{ input = 0, output = 0 }}\n"
+        "[provider.p]\napi = \"openai\"\nurl = \"http://127.0.0.1:{closed}\"\n[model.m]\nprovider = \"p\"\nid = \"x\"\ncontext-tokens = 1000\noutput-tokens = 100\nprice = {{ input = 0, output = 0 }}\n"
     );
     let nobody = Models::new(Config::parse(&text, "models.toml").unwrap(), QUICK);
     assert!(matches!(
