@@ -147,6 +147,17 @@ fn a_used_budget_parks_and_a_person_gives_it_once_more() {
     ));
     script.event(Event::Resumed { by: "me".into() });
     assert_eq!(script.run.remaining().money, Micros(1_000_000));
+    // Each word of a person gives one budget more, not all of them once more.
+    for call in 2..=4 {
+        let step = script.begin();
+        script.event(reserved(call, 1_000_000, 10));
+        script.event(Event::StepFailed {
+            step,
+            failure: failure(Cause::Budget, "money"),
+        });
+        script.event(Event::Resumed { by: "me".into() });
+        assert_eq!(script.run.remaining().money, Micros(1_000_000));
+    }
 }
 
 #[test]

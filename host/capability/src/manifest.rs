@@ -99,6 +99,7 @@ pub struct ModelRequest {
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[schemars(title = "skill.toml")]
 struct Raw {
     skill: RawSkill,
     #[serde(default)]

@@ -71,6 +71,7 @@ impl Names {
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[schemars(title = "policy.toml")]
 struct Raw {
     /// Globs of what no skill sees.
     #[schemars(with = "Vec<String>")]

@@ -67,7 +67,14 @@ impl Ledger {
     /// Makes events durable, all or none, and applies them. An event that the rules refuse is not written.
     #[tracing::instrument(name = "journal", level = "debug", skip_all)]
     pub(crate) fn append(&self, events: Vec<Event>) -> Result<(), DriveError> {
-        let mut state = self.state();
+        self.append_to(self.state(), events)
+    }
+
+    fn append_to(
+        &self,
+        mut state: MutexGuard<'_, Run>,
+        events: Vec<Event>,
+    ) -> Result<(), DriveError> {
         let at_ms = now_ms().max(state.last_at_ms);
         let mut next = state.clone();
         let mut recorded = Vec::new();
@@ -96,15 +103,16 @@ impl Meter for Ledger {
     }
 
     fn reserve(&self, alias: &str, model: &str, wanted: Reservation) -> Result<u64, String> {
-        let call = self.state().calls + 1;
+        // Held until it is durable: of two calls at once, the second has the next number and what is then left.
+        let state = self.state();
+        let call = state.calls + 1;
         let event = Event::Reserved {
             call,
             alias: alias.to_owned(),
             model: model.to_owned(),
             reservation: wanted,
         };
-        // A call that another one overtook is refused by the rules: numbers have no gaps.
-        self.append(vec![event])
+        self.append_to(state, vec![event])
             .map_err(|error| error.to_string())?;
         Ok(call)
     }

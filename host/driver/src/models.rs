@@ -1,11 +1,15 @@
 //! A skill's model calls: the alias resolved, money set aside before, settled after, and what went wrong kept for the run.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use flow::event::Cause;
 use flow::money::{Reservation, Spend};
-use model::{Conversation, Heard, ModelError, ModelSpec, Models, Part, Reply, Speaker, Stop, Turn};
+use model::{
+    Conversation, Heard, ModelError, ModelSpec, Models, Part, Price, Refusal, Reply, Speaker, Stop,
+    Till, Turn,
+};
 use project::Project;
 use sandbox::message::model as wire;
 
@@ -70,11 +74,7 @@ impl StepModels {
 
     /// What went wrong last, if the last call went wrong. The skill hears less of it.
     pub fn trouble(&self) -> Option<Trouble> {
-        self.lock().clone()
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Trouble>> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.trouble).clone()
     }
 
     fn find(&self, alias: &str) -> Option<(&str, &ModelSpec)> {
@@ -98,12 +98,12 @@ impl StepModels {
         let answered = self.call(request).await;
         match answered {
             Ok(reply) => {
-                *self.lock() = None;
+                *lock(&self.trouble) = None;
                 Ok(response(reply))
             }
             Err(refused) => {
                 tracing::warn!(what = refused.trouble.what, "a model call failed");
-                *self.lock() = Some(refused.trouble);
+                *lock(&self.trouble) = Some(refused.trouble);
                 Err(refused.answer)
             }
         }
@@ -122,43 +122,78 @@ impl StepModels {
             return Err(out_of_budget(&left));
         }
         conversation.max_tokens = u32::try_from(output).unwrap_or(u32::MAX);
-        let reservation = spec.price.at_most(input, output);
-        let who = format!("{}/{}", spec.provider, spec.id);
-        let call = self
-            .meter
-            .reserve(&alias, &who, reservation)
-            .map_err(unrecorded)?;
-        let exchange = self
-            .models
-            .chat(name, &conversation, &self.listener(&alias))
-            .await;
-        let spend = Spend {
-            money: spec.price.cost(&exchange.usage),
-            tokens: exchange.usage.tokens(),
-            calls: exchange.calls,
+        let till = StepTill {
+            meter: self.meter.as_ref(),
+            watcher: self.watcher.as_ref(),
+            who: format!("{}/{}", spec.provider, spec.id),
+            price: spec.price,
+            most: spec.price.at_most(input, output),
+            under_way: Mutex::default(),
+            told: Mutex::default(),
+            alias,
         };
-        self.meter.settle(call, spend).map_err(unrecorded)?;
+        let exchange = self.models.chat(name, &conversation, &till).await;
         exchange.reply.map_err(refused)
     }
+}
 
-    fn listener(&self, alias: &str) -> impl Fn(Heard<'_>) + Sync {
-        let alias = alias.to_owned();
-        let last = Mutex::new(None::<Instant>);
-        move |heard| match heard {
+/// The way of one conversation's calls, the repeated ones too, through the meter.
+struct StepTill<'a> {
+    meter: &'a dyn Meter,
+    watcher: &'a dyn Watcher,
+    alias: String,
+    who: String,
+    price: Price,
+    /// Of one call.
+    most: Reservation,
+    under_way: Mutex<Option<u64>>,
+    told: Mutex<Option<Instant>>,
+}
+
+impl Till for StepTill<'_> {
+    fn open(&self) -> Result<(), Refusal> {
+        let left = self.meter.remaining();
+        if self.most.money > left.money || self.most.tokens > left.tokens {
+            return Err(Refusal::OutOfBudget);
+        }
+        let call = self.meter.reserve(&self.alias, &self.who, self.most);
+        *lock(&self.under_way) = Some(call.map_err(Refusal::Unrecorded)?);
+        Ok(())
+    }
+
+    fn close(&self, took: &model::Usage) -> Result<(), String> {
+        let Some(call) = lock(&self.under_way).take() else {
+            return Err("no call is under way".into());
+        };
+        let spend = Spend {
+            money: self.price.cost(took),
+            tokens: took.tokens(),
+            calls: 1,
+        };
+        self.meter.settle(call, spend)
+    }
+
+    fn heard(&self, heard: Heard<'_>) {
+        let alias = &self.alias;
+        match heard {
             Heard::Waiting { why, pause } => self.watcher.note(&format!(
                 "{alias}: {why}; again in {:.0} s",
                 pause.as_secs_f64()
             )),
             Heard::Receiving { bytes } => {
-                let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
-                if last.is_none_or(|last| last.elapsed() >= PACE) {
-                    *last = Some(Instant::now());
+                let mut told = lock(&self.told);
+                if told.is_none_or(|told| told.elapsed() >= PACE) {
+                    *told = Some(Instant::now());
                     self.watcher
                         .note(&format!("{alias} answers: {bytes} bytes so far"));
                 }
             }
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What the skill hears, and what people hear.
@@ -196,14 +231,6 @@ fn out_of_budget(left: &Reservation) -> Refused {
     )
 }
 
-fn unrecorded(why: String) -> Refused {
-    refuse(
-        wire::ModelError::Unavailable("the call could not be recorded".into()),
-        Cause::Setup,
-        format!("a model call could not be recorded: {why}"),
-    )
-}
-
 /// The skill hears the kind of failure and a provider's words; what concerns keys and addresses is for people.
 fn refused(error: ModelError) -> Refused {
     let what = error.to_string();
@@ -217,9 +244,22 @@ fn refused(error: ModelError) -> Refused {
             what,
         ),
         ModelError::Invalid { why } => refuse(wire::ModelError::Invalid(why), Cause::Skill, what),
-        ModelError::Unavailable { last, .. } => {
-            refuse(wire::ModelError::Unavailable(last), Cause::Passing, what)
-        }
+        ModelError::OutOfBudget { .. } => refuse(
+            wire::ModelError::OutOfBudget,
+            Cause::Budget,
+            format!("models: {what}"),
+        ),
+        ModelError::Unrecorded { .. } => refuse(
+            wire::ModelError::Unavailable("the call could not be recorded".into()),
+            Cause::Setup,
+            what,
+        ),
+        // What the transport says may name hosts of the organisation.
+        ModelError::Unavailable { .. } => refuse(
+            wire::ModelError::Unavailable("the provider is overloaded or unreachable".into()),
+            Cause::Passing,
+            what,
+        ),
         ModelError::Broken { last, .. } => {
             refuse(wire::ModelError::Broken(last), Cause::Passing, what)
         }
@@ -293,16 +333,33 @@ pub struct CallMeter(Mutex<Counted>);
 
 #[derive(Debug)]
 struct Counted {
-    left: Reservation,
+    budget: Reservation,
+    /// What is set aside for calls under way; a call that was dropped stays.
+    reserved: BTreeMap<u64, Reservation>,
     calls: u64,
     spend: Spend,
+}
+
+impl Counted {
+    fn left(&self) -> Reservation {
+        let spent = Reservation {
+            money: self.spend.money,
+            tokens: self.spend.tokens,
+        };
+        let taken = std::iter::once(&spent).chain(self.reserved.values());
+        taken.fold(self.budget, |left, one| Reservation {
+            money: left.money.less(one.money),
+            tokens: left.tokens.saturating_sub(one.tokens),
+        })
+    }
 }
 
 impl CallMeter {
     /// Begins with a budget.
     pub fn new(budget: Reservation) -> CallMeter {
         CallMeter(Mutex::new(Counted {
-            left: budget,
+            budget,
+            reserved: BTreeMap::new(),
             calls: 0,
             spend: Spend::default(),
         }))
@@ -314,32 +371,63 @@ impl CallMeter {
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, Counted> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 
 impl Meter for CallMeter {
     fn remaining(&self) -> Reservation {
-        self.state().left
+        self.state().left()
     }
 
     fn reserve(&self, _alias: &str, _model: &str, wanted: Reservation) -> Result<u64, String> {
         let mut state = self.state();
-        if wanted.money > state.left.money || wanted.tokens > state.left.tokens {
+        let left = state.left();
+        if wanted.money > left.money || wanted.tokens > left.tokens {
             return Err("less is left".into());
         }
         state.calls += 1;
-        Ok(state.calls)
+        let call = state.calls;
+        state.reserved.insert(call, wanted);
+        Ok(call)
     }
 
-    /// A call that is dropped is not settled: it ends the whole, so nothing can be spent after it.
-    fn settle(&self, _call: u64, spend: Spend) -> Result<(), String> {
+    fn settle(&self, call: u64, spend: Spend) -> Result<(), String> {
         let mut state = self.state();
-        state.left = Reservation {
-            money: state.left.money.less(spend.money),
-            tokens: state.left.tokens.saturating_sub(spend.tokens),
-        };
+        if state.reserved.remove(&call).is_none() {
+            return Err(format!("call {call} was not reserved"));
+        }
         state.spend = state.spend.plus(spend);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests may stop at the first surprise")]
+    use flow::money::Micros;
+
+    use super::*;
+
+    #[test]
+    fn a_call_that_is_under_way_or_was_dropped_is_not_left_to_others() {
+        let of = |money, tokens| Reservation {
+            money: Micros(money),
+            tokens,
+        };
+        let meter = CallMeter::new(of(100, 100));
+        let call = meter.reserve("a", "m", of(60, 60)).unwrap();
+        assert_eq!(meter.remaining(), of(40, 40));
+        assert!(meter.reserve("a", "m", of(60, 10)).is_err());
+        let dropped = meter.reserve("a", "m", of(10, 10)).unwrap();
+        let spend = Spend {
+            money: Micros(20),
+            tokens: 30,
+            calls: 1,
+        };
+        meter.settle(call, spend).unwrap();
+        assert!(meter.settle(call, spend).is_err());
+        assert_eq!((meter.remaining(), meter.spend()), (of(70, 60), spend));
+        assert_ne!(dropped, call);
     }
 }

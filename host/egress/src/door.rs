@@ -1,7 +1,7 @@
 //! Calls to one configured service: its origin, its credential, its connections; nothing of them is shared with another.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use reqwest::header::{HeaderName, HeaderValue};
@@ -17,6 +17,9 @@ const CONNECT: Duration = Duration::from_secs(10);
 
 /// Services that stream say something (an event or a ping) far more often.
 const SILENCE: Duration = Duration::from_secs(180);
+
+/// A slow model on a small machine writes its longest answer in less; a service that drips for ever is broken.
+const WHOLE: Duration = Duration::from_secs(3600);
 
 /// The longest answer of a model has some hundred kilobytes.
 const BODY_BYTES_MAX: usize = 64 << 20;
@@ -60,6 +63,7 @@ pub struct Door {
     client: reqwest::Client,
     endpoint: Endpoint,
     credential: Option<Credential>,
+    limits: Limits,
 }
 
 /// The beginning of an answer, with the rest to come.
@@ -78,7 +82,21 @@ pub struct Response {
 pub struct Body {
     response: reqwest::Response,
     taken: usize,
+    limits: Limits,
+    until: Instant,
 }
+
+/// How long an answer may take.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    silence: Duration,
+    whole: Duration,
+}
+
+const LIMITS: Limits = Limits {
+    silence: SILENCE,
+    whole: WHOLE,
+};
 
 impl Door {
     /// Opens the way. `authorities` is a PEM file's text with certificate authorities to trust beside the public ones.
@@ -106,6 +124,7 @@ impl Door {
             client,
             endpoint,
             credential,
+            limits: LIMITS,
         })
     }
 
@@ -130,9 +149,10 @@ impl Door {
         if let Some(credential) = &self.credential {
             request = request.header(&credential.name, &credential.value);
         }
-        let response = within(SILENCE, request.send())
+        let until = Instant::now() + self.limits.whole;
+        let response = within(self.limits.silence, request.send())
             .await?
-            .map_err(unreachable)?;
+            .map_err(unanswered)?;
         let retry_after = response
             .headers()
             .get("retry-after")
@@ -142,7 +162,12 @@ impl Door {
         Ok(Response {
             status: response.status().as_u16(),
             retry_after,
-            body: Body { response, taken: 0 },
+            body: Body {
+                response,
+                taken: 0,
+                limits: self.limits,
+                until,
+            },
         })
     }
 
@@ -159,9 +184,15 @@ impl Body {
     /// The next bytes; `None` at the end.
     ///
     /// # Errors
-    /// [`EgressError::TimedOut`], [`EgressError::BrokeOff`], [`EgressError::TooLarge`].
+    /// [`EgressError::TimedOut`], [`EgressError::Endless`], [`EgressError::BrokeOff`], [`EgressError::TooLarge`].
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, EgressError> {
-        let chunk = within(SILENCE, self.response.chunk())
+        let left = self.until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(EgressError::Endless {
+                seconds: self.limits.whole.as_secs(),
+            });
+        }
+        let chunk = within(self.limits.silence, self.response.chunk())
             .await?
             .map_err(|error| EgressError::BrokeOff {
                 why: root_cause(&error.without_url()),
@@ -199,9 +230,13 @@ async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Result<T
         })
 }
 
-fn unreachable(error: reqwest::Error) -> EgressError {
-    EgressError::Unreachable {
-        why: root_cause(&error.without_url()),
+/// Who was never connected to has seen nothing of the request; others may have.
+fn unanswered(error: reqwest::Error) -> EgressError {
+    let connected = !error.is_connect() && !error.is_builder();
+    let why = root_cause(&error.without_url());
+    match connected {
+        true => EgressError::BrokeOff { why },
+        false => EgressError::Unreachable { why },
     }
 }
 
@@ -241,4 +276,58 @@ fn tls(authorities: Option<&[u8]>) -> Result<rustls::ClientConfig, EgressError> 
         .map_err(|error| setup(error.to_string()))?
         .with_root_certificates(roots)
         .with_no_client_auth())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests may stop at the first surprise")]
+    use std::io::{Read as _, Write as _};
+
+    use super::*;
+    use crate::endpoint::PlainHttp;
+
+    /// A door to a service that begins its answer as `head` has it and then writes a byte every few milliseconds.
+    fn dripping(head: &'static [u8], limits: Limits) -> Door {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(head);
+            while !head.is_empty() && stream.write_all(b":").is_ok() {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+        let endpoint = Endpoint::parse(&format!("http://127.0.0.1:{port}"), PlainHttp::Refused);
+        let mut door = Door::open(endpoint.unwrap(), None, None).unwrap();
+        door.limits = limits;
+        door
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_drips_for_ever_ends() {
+        let limits = Limits {
+            silence: Duration::from_secs(60),
+            whole: Duration::from_millis(300),
+        };
+        let door = dripping(b"HTTP/1.1 200 OK\r\n\r\n", limits);
+        let mut body = door.post("x", &[], vec![]).await.unwrap().body;
+        let error = loop {
+            match body.chunk().await {
+                Ok(Some(_)) => {}
+                Ok(None) => unreachable!("it never ends"),
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, EgressError::Endless { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_service_that_took_the_request_is_not_unreachable() {
+        let door = dripping(b"", LIMITS);
+        let error = door.post("x", &[], vec![]).await.unwrap_err();
+        assert!(matches!(error, EgressError::BrokeOff { .. }), "{error}");
+        let error = door.post("x", &[], vec![]).await.unwrap_err();
+        assert!(matches!(error, EgressError::Unreachable { .. }), "{error}");
+    }
 }

@@ -18,6 +18,12 @@ pub enum EgressError {
         /// How long was waited.
         seconds: u64,
     },
+    /// An answer went on and on.
+    #[error("the answer was not whole after {seconds} s")]
+    Endless {
+        /// The cap.
+        seconds: u64,
+    },
     /// The answer is no HTTP.
     #[error("the answer is no HTTP")]
     NotHttp,

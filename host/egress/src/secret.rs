@@ -5,6 +5,9 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
+/// What is shorter is a word such as `test` or `EMPTY`: no secret, and taken out of answers it would spoil them.
+const BYTES_MIN: usize = 8;
+
 /// No key or token is longer.
 const BYTES_MAX: usize = 8 * 1024;
 
@@ -31,8 +34,10 @@ pub enum InvalidSecret {
         /// What the system says.
         why: String,
     },
-    /// Empty, too long, or with white space, control or non-ASCII characters in it (a header could be split by them).
-    #[error("{from} holds no usable secret: it must be 1 to {BYTES_MAX} visible ASCII characters")]
+    /// Too short, too long, or with white space, control or non-ASCII characters in it (a header could be split by them).
+    #[error(
+        "{from} holds no usable secret: it must be {BYTES_MIN} to {BYTES_MAX} visible ASCII characters (a service that wants no key needs none)"
+    )]
     Malformed {
         /// Where it came from.
         from: String,
@@ -47,7 +52,7 @@ impl Secret {
     pub fn new(value: String, from: &str) -> Result<Secret, InvalidSecret> {
         let value = Zeroizing::new(value);
         let trimmed = Zeroizing::new(value.trim_end().to_owned());
-        let usable = (1..=BYTES_MAX).contains(&trimmed.len())
+        let usable = (BYTES_MIN..=BYTES_MAX).contains(&trimmed.len())
             && trimmed.bytes().all(|b| b.is_ascii_graphic());
         if !usable {
             return Err(InvalidSecret::Malformed { from: from.into() });
@@ -120,7 +125,16 @@ mod tests {
 
     #[test]
     fn what_could_split_a_header_is_no_secret() {
-        for bad in ["", " ", "a b", "a\r\nb", "a\0", "schlüssel", "a\tb"] {
+        for bad in [
+            "",
+            " ",
+            "a b long enough",
+            "a\r\nb-long-enough",
+            "a\0",
+            "schlüssel-lang",
+            "a\tb-long-enough",
+            "EMPTY",
+        ] {
             assert!(Secret::new(bad.into(), "x").is_err(), "{bad:?}");
         }
         assert!(Secret::new("x".repeat(BYTES_MAX + 1), "x").is_err());
@@ -134,8 +148,8 @@ mod tests {
             Secret::from_file(&path),
             Err(InvalidSecret::Absent { .. })
         ));
-        std::fs::write(&path, "k1\n").unwrap();
-        assert_eq!(Secret::from_file(&path).unwrap().expose(), "k1");
+        std::fs::write(&path, "k1-canary\n").unwrap();
+        assert_eq!(Secret::from_file(&path).unwrap().expose(), "k1-canary");
         assert!(matches!(
             Secret::from_file(dir.path()),
             Err(InvalidSecret::Unreadable { .. })

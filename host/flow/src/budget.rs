@@ -21,20 +21,15 @@ impl Run {
     /// What is left of the budget for further model calls.
     pub fn remaining(&self) -> Reservation {
         let committed = self.committed();
-        let budget = &self.opened.pipeline.budget;
         Reservation {
-            money: budget.money.less(committed.money),
-            tokens: budget.tokens.saturating_sub(committed.tokens),
+            money: self.budget.money.less(committed.money),
+            tokens: self.budget.tokens.saturating_sub(committed.tokens),
         }
     }
 
     /// Milliseconds of work that the run may still do.
     pub fn remaining_ms(&self) -> u64 {
-        self.opened
-            .pipeline
-            .budget
-            .active_ms
-            .saturating_sub(self.active_ms)
+        self.budget.active_ms.saturating_sub(self.active_ms)
     }
 
     pub(crate) fn budget_used(&self) -> Option<String> {
@@ -42,8 +37,7 @@ impl Run {
         if matches!(self.stage, Stage::MoveBranch(_) | Stage::Deploy(_)) {
             return None;
         }
-        (self.remaining_ms() == 0)
-            .then(|| format!("time: {} s", self.opened.pipeline.budget.active_ms / 1000))
+        (self.remaining_ms() == 0).then(|| format!("time: {} s", self.budget.active_ms / 1000))
     }
 
     /// Sets money and tokens aside for a call, within what is left: nothing is spent that was not set aside.

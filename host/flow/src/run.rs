@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use crate::event::{Answer, Candidate, Event, Failure, Opened, Parking, Recorded, Usage};
 use crate::id::{CommitId, Digest, GateName, SkillName};
 use crate::money::{Reservation, Spend};
+use crate::pipeline::Budget;
 use crate::role::{Deployment, Outcome, TestReport, WorkItem};
 use crate::step::{self, Step};
 use crate::verdict::{Base, Finding, Subject, Verdict};
@@ -23,6 +24,8 @@ use crate::verdict::{Base, Finding, Subject, Verdict};
 pub struct Run {
     /// What it is bound to.
     pub opened: Opened,
+    /// What it may use in all: the budget that it was opened with, and what people gave by resuming it.
+    pub budget: Budget,
     /// When it was opened.
     pub opened_at_ms: u64,
     /// When its last event was recorded.
@@ -249,6 +252,7 @@ impl Run {
     fn open(opened: &Opened, at_ms: u64) -> Run {
         Run {
             base: opened.base.clone(),
+            budget: opened.pipeline.budget,
             opened: opened.clone(),
             opened_at_ms: at_ms,
             last_at_ms: at_ms,

@@ -1,9 +1,11 @@
 //! The wire format of Anthropic Messages, version 2023-06-01: request bodies and streamed events.
 
+use std::collections::BTreeSet;
+
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::conversation::{Conversation, Part, Speaker, input_object, schema};
+use crate::conversation::{Conversation, Part, Speaker, Turn, input_object, schema};
 use crate::reply::{Assembly, Reply, Stop, StreamError, Usage};
 use crate::sse::Event;
 
@@ -21,8 +23,7 @@ pub(crate) fn request(model: &str, conversation: &Conversation) -> Value {
                 Speaker::User => "user",
                 Speaker::Assistant => "assistant",
             };
-            let parts: Vec<Value> = turn.parts.iter().filter_map(part).collect();
-            json!({ "role": role, "content": parts })
+            json!({ "role": role, "content": content(turn) })
         })
         .collect();
     if let Some(last) = turns
@@ -47,21 +48,50 @@ pub(crate) fn request(model: &str, conversation: &Conversation) -> Value {
             json!({ "name": tool.name, "description": tool.description, "input_schema": schema(&tool.input_schema) })
         });
         body["tools"] = Value::from_iter(tools);
+    } else if let names = tools_used(conversation)
+        && !names.is_empty()
+    {
+        let tools = names
+            .iter()
+            .map(|name| json!({ "name": name, "input_schema": { "type": "object" } }));
+        body["tools"] = Value::from_iter(tools);
+        body["tool_choice"] = json!({ "type": "none" });
     }
     body
 }
 
-/// Empty texts are refused by the API.
-fn part(part: &Part) -> Option<Value> {
+/// Tools that were used: the API takes no history with tools that the request does not define.
+fn tools_used(conversation: &Conversation) -> BTreeSet<&str> {
+    let parts = conversation.turns.iter().flat_map(|turn| &turn.parts);
+    parts
+        .filter_map(|part| match part {
+            Part::ToolUse { name, .. } => Some(name.as_str()),
+            _ => None,
+        })
+        .collect()
+}
+
+/// A turn's parts. The API wants results of tools before everything else, and no text of nothing but white space.
+fn content(turn: &Turn) -> Vec<Value> {
+    let is_result = |part: &&Part| matches!(part, Part::ToolResult { .. });
+    let results = turn.parts.iter().filter(is_result);
+    let others = turn.parts.iter().filter(|part| !is_result(part));
+    results
+        .chain(others)
+        .filter(|part| !part.says_nothing())
+        .map(part)
+        .collect()
+}
+
+fn part(part: &Part) -> Value {
     match part {
-        Part::Text(text) if text.is_empty() => None,
-        Part::Text(text) => Some(json!({ "type": "text", "text": text })),
-        Part::ToolUse { id, name, input } => Some(
-            json!({ "type": "tool_use", "id": id, "name": name, "input": input_object(input) }),
-        ),
-        Part::ToolResult { id, text, is_error } => Some(
-            json!({ "type": "tool_result", "tool_use_id": id, "content": text, "is_error": is_error }),
-        ),
+        Part::Text(text) => json!({ "type": "text", "text": text }),
+        Part::ToolUse { id, name, input } => {
+            json!({ "type": "tool_use", "id": id, "name": name, "input": input_object(input) })
+        }
+        Part::ToolResult { id, text, is_error } => {
+            json!({ "type": "tool_result", "tool_use_id": id, "content": text, "is_error": is_error })
+        }
     }
 }
 
@@ -70,7 +100,6 @@ fn part(part: &Part) -> Option<Value> {
 pub(crate) struct Decoder {
     pub(crate) assembly: Assembly,
     usage: Usage,
-    counted: bool,
     stop: Option<Stop>,
     ended: bool,
 }
@@ -93,8 +122,7 @@ enum Message {
     #[serde(rename = "message_delta")]
     Ending {
         delta: Ending,
-        #[serde(default)]
-        usage: Counts,
+        usage: Option<Counts>,
     },
     #[serde(rename = "message_stop")]
     Stop,
@@ -108,11 +136,10 @@ enum Message {
 
 #[derive(Deserialize)]
 struct Started {
-    #[serde(default)]
-    usage: Counts,
+    usage: Option<Counts>,
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Deserialize)]
 struct Counts {
     input_tokens: Option<u64>,
     output_tokens: Option<u64>,
@@ -142,6 +169,8 @@ enum Delta {
     Text { text: String },
     #[serde(rename = "input_json_delta")]
     Input { partial_json: String },
+    #[serde(rename = "thinking_delta")]
+    Thinking { thinking: String },
     #[serde(other)]
     Other,
 }
@@ -160,11 +189,20 @@ struct Trouble {
 }
 
 impl Decoder {
-    pub(crate) fn event(&mut self, event: &Event) -> Result<(), StreamError> {
+    /// Takes an event; true when it is the last.
+    pub(crate) fn event(&mut self, event: &Event) -> Result<bool, StreamError> {
         let message: Message = serde_json::from_str(&event.data)
             .map_err(|error| StreamError::broken(format!("an event makes no sense: {error}")))?;
         match message {
-            Message::Start { message } => self.count(&message.usage),
+            Message::Start { message } => {
+                if let Some(counts) = message.usage {
+                    // The first count of output is that of a token or two; the whole one comes at the end.
+                    self.count(&Counts {
+                        output_tokens: None,
+                        ..counts
+                    });
+                }
+            }
             Message::ContentBlockStart {
                 index,
                 content_block,
@@ -183,10 +221,13 @@ impl Decoder {
             Message::ContentBlockDelta { index, delta } => match delta {
                 Delta::Text { text } => self.assembly.extend(index, &text)?,
                 Delta::Input { partial_json } => self.assembly.extend(index, &partial_json)?,
+                Delta::Thinking { thinking } => self.assembly.pass_over(&thinking),
                 Delta::Other => {}
             },
             Message::Ending { delta, usage } => {
-                self.count(&usage);
+                if let Some(counts) = usage {
+                    self.count(&counts);
+                }
                 if let Some(reason) = delta.stop_reason {
                     self.stop = Some(stop(&reason));
                 }
@@ -195,7 +236,7 @@ impl Decoder {
             Message::Error { error } => return Err(trouble(error)),
             Message::Other => {}
         }
-        Ok(())
+        Ok(self.ended)
     }
 
     /// Later counts are cumulative: they replace earlier ones.
@@ -205,7 +246,6 @@ impl Decoder {
                 *slot = count;
             }
         };
-        self.counted |= counts.input_tokens.is_some();
         set(&mut self.usage.input, counts.input_tokens);
         set(&mut self.usage.output, counts.output_tokens);
         set(
@@ -215,12 +255,12 @@ impl Decoder {
         set(&mut self.usage.cache_read, counts.cache_read_input_tokens);
     }
 
-    /// What the call took so far, as far as the provider said.
-    pub(crate) fn usage(&self) -> Option<Usage> {
-        self.counted.then_some(self.usage)
+    /// What the call took so far; 0 where the provider did not say.
+    pub(crate) fn usage(&self) -> Usage {
+        self.usage
     }
 
-    pub(crate) fn finish(self) -> Result<Reply, StreamError> {
+    pub(crate) fn finish(self, usage: Usage) -> Result<Reply, StreamError> {
         let stop = match (self.ended, self.stop) {
             (true, Some(stop)) => stop,
             _ => {
@@ -232,7 +272,7 @@ impl Decoder {
         Ok(Reply {
             parts: self.assembly.finish(),
             stop,
-            usage: self.usage,
+            usage,
         })
     }
 }
@@ -257,140 +297,4 @@ fn trouble(error: Trouble) -> StreamError {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests may stop at the first surprise")]
-    use super::*;
-    use crate::conversation::{Tool, Turn};
-
-    fn decode(events: &[&str]) -> Result<Reply, StreamError> {
-        let mut decoder = Decoder::default();
-        for data in events {
-            decoder.event(&Event {
-                name: String::new(),
-                data: (*data).into(),
-            })?;
-        }
-        decoder.finish()
-    }
-
-    const START: &str = r#"{"type":"message_start","message":{"id":"m","usage":{"input_tokens":10,"cache_creation_input_tokens":5,"cache_read_input_tokens":7,"output_tokens":1}}}"#;
-    const END: &str = r#"{"type":"message_delta","delta":{"stop_reason":"tool_use"},"usage":{"output_tokens":33}}"#;
-
-    #[test]
-    fn a_stream_becomes_a_reply() {
-        let reply = decode(&[
-            START,
-            r#"{"type":"ping"}"#,
-            r#"{"type":"content_block_start","index":0,"content_block":{"type":"thinking","thinking":""}}"#,
-            r#"{"type":"content_block_delta","index":0,"delta":{"type":"thinking_delta","thinking":"hm"}}"#,
-            r#"{"type":"content_block_start","index":1,"content_block":{"type":"text","text":""}}"#,
-            r#"{"type":"content_block_delta","index":1,"delta":{"type":"text_delta","text":"I "}}"#,
-            r#"{"type":"content_block_delta","index":1,"delta":{"type":"text_delta","text":"look."}}"#,
-            r#"{"type":"content_block_start","index":2,"content_block":{"type":"tool_use","id":"t1","name":"read_file","input":{}}}"#,
-            r#"{"type":"content_block_delta","index":2,"delta":{"type":"input_json_delta","partial_json":"{\"path\":"}}"#,
-            r#"{"type":"content_block_delta","index":2,"delta":{"type":"input_json_delta","partial_json":"\"a.py\"}"}}"#,
-            r#"{"type":"content_block_stop","index":2}"#,
-            r#"{"type":"content_block_start","index":3,"content_block":{"type":"tool_use","id":"t2","name":"list_files","input":{}}}"#,
-            END,
-            r#"{"type":"message_stop"}"#,
-        ])
-        .unwrap();
-        let tool = |id: &str, name: &str, input: &str| Part::ToolUse {
-            id: id.into(),
-            name: name.into(),
-            input: input.into(),
-        };
-        assert_eq!(
-            reply,
-            Reply {
-                parts: vec![
-                    Part::Text("I look.".into()),
-                    tool("t1", "read_file", "{\"path\":\"a.py\"}"),
-                    tool("t2", "list_files", "{}"),
-                ],
-                stop: Stop::ToolUse,
-                usage: Usage {
-                    input: 10,
-                    output: 33,
-                    cache_read: 7,
-                    cache_write: 5
-                },
-            }
-        );
-    }
-
-    #[test]
-    fn what_breaks_off_or_makes_no_sense_is_no_reply() {
-        let broken = |events: &[&str]| matches!(decode(events), Err(StreamError::Broken(_)));
-        assert!(broken(&[]));
-        assert!(broken(&[START]));
-        assert!(broken(&[START, END]));
-        assert!(broken(&[START, "{"]));
-        assert!(broken(&[START, "[]"]));
-        assert!(broken(&[
-            START,
-            r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"x"}}"#
-        ]));
-        assert!(broken(&[
-            r#"{"type":"content_block_start","index":99999999,"content_block":{"type":"text","text":""}}"#
-        ]));
-        let overloaded =
-            r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#;
-        assert!(matches!(
-            decode(&[START, overloaded]),
-            Err(StreamError::Overloaded(_))
-        ));
-    }
-
-    #[test]
-    fn a_request_has_the_forms_that_the_api_wants() {
-        let conversation = Conversation {
-            system: Some("be brief".into()),
-            turns: vec![
-                Turn {
-                    speaker: Speaker::User,
-                    parts: vec![Part::Text("go".into())],
-                },
-                Turn {
-                    speaker: Speaker::Assistant,
-                    parts: vec![
-                        Part::Text(String::new()),
-                        Part::ToolUse {
-                            id: "t".into(),
-                            name: "f".into(),
-                            input: "{oops".into(),
-                        },
-                    ],
-                },
-                Turn {
-                    speaker: Speaker::User,
-                    parts: vec![Part::ToolResult {
-                        id: "t".into(),
-                        text: "no".into(),
-                        is_error: true,
-                    }],
-                },
-            ],
-            tools: vec![Tool {
-                name: "f".into(),
-                description: "d".into(),
-                input_schema: "{\"type\":\"object\"}".into(),
-            }],
-            max_tokens: 100,
-        };
-        let body = request("m-1", &conversation);
-        assert_eq!(
-            body,
-            json!({
-                "model": "m-1", "max_tokens": 100, "stream": true,
-                "system": [{"type": "text", "text": "be brief", "cache_control": {"type": "ephemeral"}}],
-                "tools": [{"name": "f", "description": "d", "input_schema": {"type": "object"}}],
-                "messages": [
-                    {"role": "user", "content": [{"type": "text", "text": "go"}]},
-                    {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "f", "input": {"unreadable": "{oops"}}]},
-                    {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": "no", "is_error": true, "cache_control": {"type": "ephemeral"}}]},
-                ],
-            })
-        );
-    }
-}
+mod tests;

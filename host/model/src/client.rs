@@ -12,6 +12,7 @@ use crate::error::ModelError;
 use crate::reply::{Reply, StreamError, Usage};
 use crate::retry::Backoff;
 use crate::sse::{Event, Parser};
+use crate::till::{Heard, Refusal, Till};
 use crate::{anthropic, openai};
 
 /// Of an error's body; the message stands at its beginning.
@@ -26,23 +27,6 @@ pub struct Models {
     config: Config,
     backoff: Backoff,
     doors: Mutex<BTreeMap<String, Arc<Door>>>,
-}
-
-/// What a waiting person may be told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Heard<'a> {
-    /// The answer is coming: so many bytes of it are there.
-    Receiving {
-        /// Bytes.
-        bytes: u64,
-    },
-    /// The provider could not answer; the next call comes after a pause.
-    Waiting {
-        /// Why.
-        why: &'a str,
-        /// How long.
-        pause: Duration,
-    },
 }
 
 /// How a call ended and what it took, with all calls that were made for it.
@@ -62,9 +46,8 @@ enum Failed {
     Again {
         why: String,
         retry_after: Option<Duration>,
-        /// It had begun to answer, and is paid for.
-        broken: bool,
-        usage: Usage,
+        /// It was under way, and is paid for.
+        paid: bool,
     },
     /// It would fail the same way.
     Never(ModelError),
@@ -103,7 +86,7 @@ impl Models {
         &self,
         model: &str,
         conversation: &Conversation,
-        heard: &(dyn Fn(Heard<'_>) + Sync),
+        till: &dyn Till,
     ) -> Exchange {
         let mut exchange = Exchange {
             reply: Err(ModelError::NotConfigured {
@@ -112,7 +95,10 @@ impl Models {
             usage: Usage::default(),
             calls: 0,
         };
-        let way = conversation.check().and_then(|()| self.way_to(model));
+        let way = conversation
+            .check()
+            .and_then(|()| self.way_to(model))
+            .and_then(|way| conversation.check_fits(way.1.context_tokens).map(|()| way));
         exchange.reply = match way {
             Ok((provider, spec, door)) => {
                 let call = Call {
@@ -120,7 +106,7 @@ impl Models {
                     spec,
                     door: &door,
                     conversation,
-                    heard,
+                    till,
                 };
                 self.persist(&call, &mut exchange.usage, &mut exchange.calls)
                     .await
@@ -136,41 +122,40 @@ impl Models {
         usage: &mut Usage,
         calls: &mut u32,
     ) -> Result<Reply, ModelError> {
-        let mut broken_calls = 0;
+        let mut paid_calls = 0;
+        let mut last = String::new();
         loop {
+            call.till.open().map_err(|refusal| match refusal {
+                Refusal::OutOfBudget => ModelError::OutOfBudget { last },
+                Refusal::Unrecorded(why) => ModelError::Unrecorded { why },
+            })?;
             *calls += 1;
-            match call.once().await {
-                Ok(reply) => {
-                    *usage = usage.plus(reply.usage);
-                    return Ok(reply);
-                }
+            let (came, took) = call.once().await;
+            *usage = usage.plus(took);
+            let closed = call.till.close(&took);
+            closed.map_err(|why| ModelError::Unrecorded { why })?;
+            let (why, retry_after, paid) = match came {
+                Ok(reply) => return Ok(reply),
                 Err(Failed::Never(error)) => return Err(error),
                 Err(Failed::Again {
                     why,
                     retry_after,
-                    broken,
-                    usage: lost,
-                }) => {
-                    *usage = usage.plus(lost);
-                    broken_calls += u32::from(broken);
-                    if broken_calls >= self.backoff.broken_calls {
-                        return Err(ModelError::Broken {
-                            calls: *calls,
-                            last: why,
-                        });
-                    }
-                    let pause = self.backoff.pause(*calls, retry_after, rand::random());
-                    let Some(pause) = pause.filter(|_| *calls < self.backoff.calls) else {
-                        return Err(ModelError::Unavailable {
-                            calls: *calls,
-                            last: why,
-                        });
-                    };
-                    tracing::info!(model = call.spec.id, why, ?pause, "calling again");
-                    (call.heard)(Heard::Waiting { why: &why, pause });
-                    tokio::time::sleep(pause).await;
-                }
+                    paid,
+                }) => (why, retry_after, paid),
+            };
+            paid_calls += u32::from(paid);
+            let calls = *calls;
+            if paid_calls >= self.backoff.broken_calls {
+                return Err(ModelError::Broken { calls, last: why });
             }
+            let pause = self.backoff.pause(calls, retry_after, rand::random());
+            let Some(pause) = pause.filter(|_| calls < self.backoff.calls) else {
+                return Err(ModelError::Unavailable { calls, last: why });
+            };
+            tracing::info!(model = call.spec.id, why, ?pause, "calling again");
+            call.till.heard(Heard::Waiting { why: &why, pause });
+            tokio::time::sleep(pause).await;
+            last = why;
         }
     }
 
@@ -233,7 +218,7 @@ struct Call<'a> {
     spec: &'a ModelSpec,
     door: &'a Door,
     conversation: &'a Conversation,
-    heard: &'a (dyn Fn(Heard<'_>) + Sync),
+    till: &'a dyn Till,
 }
 
 enum Decoder {
@@ -242,7 +227,8 @@ enum Decoder {
 }
 
 impl Call<'_> {
-    async fn once(&self) -> Result<Reply, Failed> {
+    /// Makes one call and says what it took, whatever came of it.
+    async fn once(&self) -> (Result<Reply, Failed>, Usage) {
         let (path, headers, body) = match self.provider.api {
             Api::Anthropic => (
                 anthropic::PATH,
@@ -259,51 +245,63 @@ impl Call<'_> {
             .door
             .post(path, headers, body.to_string().into_bytes())
             .await;
-        let response = answered.map_err(|error| Failed::Again {
-            why: error.to_string(),
-            retry_after: None,
-            broken: false,
-            usage: Usage::default(),
-        })?;
-        if response.status != 200 {
-            return Err(self.refused(response).await);
-        }
+        let response = match answered {
+            Ok(response) if response.status == 200 => response,
+            Ok(response) => return (Err(self.refused(response).await), Usage::default()),
+            Err(error) => return self.unanswered(&error),
+        };
         let mut decoder = match self.provider.api {
             Api::Anthropic => Decoder::Anthropic(anthropic::Decoder::default()),
             Api::Openai => Decoder::Openai(openai::Decoder::default()),
         };
         let read = self.read(response.body, &mut decoder).await;
-        let usage = decoder.usage(self.conversation);
-        read.and_then(|()| decoder.finish(usage))
-            .map(|reply| self.scrubbed(reply))
-            .map_err(|error| {
-                let (why, broken) = match error {
-                    StreamError::Overloaded(why) => (why, false),
-                    StreamError::Broken(why) => (why, true),
-                };
-                Failed::Again {
-                    why: self.words(&why),
-                    retry_after: None,
-                    broken,
-                    usage,
-                }
-            })
+        let (counted, begun) = (decoder.counted(), decoder.bytes() > 0);
+        let reckoned = decoder.reckoned(self.conversation);
+        let (why, paid) = match read.and_then(|()| decoder.finish(reckoned)) {
+            Ok(reply) => return (Ok(self.scrubbed(reply)), reckoned),
+            Err(StreamError::Overloaded(why)) => (why, begun),
+            Err(StreamError::Broken(why)) => (why, true),
+        };
+        let failed = Failed::Again {
+            why: self.words(&why),
+            retry_after: None,
+            paid,
+        };
+        (Err(failed), if paid { reckoned } else { counted })
+    }
+
+    /// No answer began. Unless the provider was never reached, it may have read all of the input.
+    fn unanswered(&self, error: &EgressError) -> (Result<Reply, Failed>, Usage) {
+        let paid = !matches!(error, EgressError::Unreachable { .. });
+        let failed = Failed::Again {
+            why: error.to_string(),
+            retry_after: None,
+            paid,
+        };
+        let input = self.conversation.input_tokens_reckoned();
+        let usage = Usage {
+            input: if paid { input } else { 0 },
+            ..Usage::default()
+        };
+        (Err(failed), usage)
     }
 
     async fn read(&self, mut body: Body, decoder: &mut Decoder) -> Result<(), StreamError> {
         let mut parser = Parser::default();
         loop {
-            let chunk = body.chunk().await.map_err(|error| match error {
-                EgressError::TimedOut { .. } => StreamError::Overloaded(error.to_string()),
-                _ => StreamError::broken(error.to_string()),
-            })?;
+            let chunk = body.chunk().await;
+            let chunk = chunk.map_err(|error| StreamError::broken(error.to_string()))?;
             let Some(chunk) = chunk else { return Ok(()) };
             for event in parser.push(&chunk)? {
+                // Some proxies keep the line open by events without data.
+                if event.data.trim().is_empty() {
+                    continue;
+                }
                 if decoder.event(&event)? {
                     return Ok(());
                 }
             }
-            (self.heard)(Heard::Receiving {
+            self.till.heard(Heard::Receiving {
                 bytes: decoder.bytes(),
             });
         }
@@ -316,15 +314,16 @@ impl Call<'_> {
         let body = response.body.beginning(ERROR_BYTES_MAX).await;
         let message = self.words(&message(&body));
         let provider = self.spec.provider.clone();
-        // Some providers tell an empty account by the status for "too fast".
-        let out_of_credit = body.contains("insufficient_quota");
+        // Some providers tell an empty account by the status for "too fast", some by the one for "malformed".
+        let out_of_credit =
+            body.contains("insufficient_quota") || body.contains("credit balance is too low");
         match status {
             401..=403 => Failed::Never(ModelError::Unauthorised {
                 provider,
                 status,
                 message,
             }),
-            429 if out_of_credit => Failed::Never(ModelError::Unauthorised {
+            400 | 429 if out_of_credit => Failed::Never(ModelError::Unauthorised {
                 provider,
                 status,
                 message,
@@ -332,8 +331,7 @@ impl Call<'_> {
             408 | 409 | 425 | 429 | 500.. => Failed::Again {
                 why: format!("status {status}: {message}"),
                 retry_after,
-                broken: false,
-                usage: Usage::default(),
+                paid: false,
             },
             400 | 413 | 422 => Failed::Never(ModelError::Invalid {
                 why: format!("status {status}: {message}"),
@@ -382,7 +380,7 @@ impl Decoder {
     /// True when the stream is done.
     fn event(&mut self, event: &Event) -> Result<bool, StreamError> {
         match self {
-            Decoder::Anthropic(decoder) => decoder.event(event).map(|()| false),
+            Decoder::Anthropic(decoder) => decoder.event(event),
             Decoder::Openai(decoder) => decoder.event(event),
         }
     }
@@ -394,30 +392,33 @@ impl Decoder {
         }
     }
 
-    /// What the call took: as the provider counts, or reckoned from the bytes where it did not (yet).
-    fn usage(&self, conversation: &Conversation) -> Usage {
-        let (counted, assembly) = match self {
-            Decoder::Anthropic(decoder) => (decoder.usage(), &decoder.assembly),
-            Decoder::Openai(decoder) => (decoder.usage(), &decoder.assembly),
-        };
-        let reckoned = Usage {
-            input: conversation.input_tokens_reckoned(),
-            output: assembly.tokens_reckoned(),
-            ..Usage::default()
-        };
-        match counted {
-            Some(counted) if counted.output > 1 => counted,
-            Some(counted) => Usage {
-                output: reckoned.output.max(counted.output),
-                ..counted
-            },
-            None => reckoned,
+    /// What the provider counted so far; 0 where it did not.
+    fn counted(&self) -> Usage {
+        match self {
+            Decoder::Anthropic(decoder) => decoder.usage(),
+            Decoder::Openai(decoder) => decoder.usage(),
         }
+    }
+
+    /// What the call took: as the provider counts, or reckoned from the bytes where it did not (yet).
+    fn reckoned(&self, conversation: &Conversation) -> Usage {
+        let assembly = match self {
+            Decoder::Anthropic(decoder) => &decoder.assembly,
+            Decoder::Openai(decoder) => &decoder.assembly,
+        };
+        let mut usage = self.counted();
+        if usage.tokens() == usage.output {
+            usage.input = conversation.input_tokens_reckoned();
+        }
+        if usage.output == 0 {
+            usage.output = assembly.tokens_reckoned();
+        }
+        usage
     }
 
     fn finish(self, usage: Usage) -> Result<Reply, StreamError> {
         match self {
-            Decoder::Anthropic(decoder) => decoder.finish(),
+            Decoder::Anthropic(decoder) => decoder.finish(usage),
             Decoder::Openai(decoder) => decoder.finish(usage),
         }
     }

@@ -94,6 +94,7 @@ pub struct ModelSpec {
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[schemars(title = "models.toml")]
 struct Raw {
     /// Who answers, by name.
     #[serde(default)]
@@ -206,6 +207,15 @@ fn provider(
             "give the base address of the API; `plain-http = true` lets plain http leave this machine",
         )
     })?;
+    // A relative path would lead into whatever repository moat is called in.
+    for (key, path) in [("key-file", &raw.key_file), ("ca-file", &raw.ca_file)] {
+        if path.as_ref().is_some_and(|path| !path.is_absolute()) {
+            return Err(refuse(
+                format!("`{key}` of provider {name} is no absolute path"),
+                "write the whole path, from /",
+            ));
+        }
+    }
     let key = match (raw.key_env, raw.key_file) {
         (Some(_), Some(_)) => {
             return Err(refuse(
@@ -370,8 +380,18 @@ price = { input = 3, output = 15.5, cache-read = 0.3 }
             ("key-env", "key-envv", "unknown field"),
             (
                 "key-env = \"GATEWAY_KEY\"",
-                "key-env = \"A\"\nkey-file = \"b\"",
+                "key-env = \"A\"\nkey-file = \"/b\"",
                 "two keys",
+            ),
+            (
+                "key-env = \"GATEWAY_KEY\"",
+                "key-file = \"secrets/key\"",
+                "absolute",
+            ),
+            (
+                "key-env = \"GATEWAY_KEY\"",
+                "ca-file = \"ca.pem\"",
+                "absolute",
             ),
             (
                 "key-env = \"GATEWAY_KEY\"",

@@ -44,6 +44,13 @@ pub enum Part {
     },
 }
 
+impl Part {
+    /// Providers refuse texts of nothing but white space: they are not sent.
+    pub(crate) fn says_nothing(&self) -> bool {
+        matches!(self, Part::Text(text) if text.trim().is_empty())
+    }
+}
+
 /// One turn.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Turn {
@@ -108,11 +115,30 @@ impl Conversation {
         self.check_turns()
     }
 
+    /// Refuses what is surely larger than a model's context: beyond it a provider refuses, or has other prices.
+    ///
+    /// # Errors
+    /// [`ModelError::Invalid`].
+    pub(crate) fn check_fits(&self, context_tokens: u32) -> Result<(), ModelError> {
+        let tokens = self.input_tokens_reckoned() + u64::from(self.max_tokens);
+        if tokens <= u64::from(context_tokens) {
+            return Ok(());
+        }
+        Err(ModelError::Invalid {
+            why: format!(
+                "the conversation has some {tokens} tokens with its answer, and the model holds {context_tokens}"
+            ),
+        })
+    }
+
     /// Each tool use is answered in the turn after it, and nothing else is answered: providers refuse the rest.
     fn check_turns(&self) -> Result<(), ModelError> {
         let refuse = |why: &str| Err(ModelError::Invalid { why: why.into() });
         let mut open: BTreeSet<&str> = BTreeSet::new();
         for turn in &self.turns {
+            if turn.parts.iter().all(Part::says_nothing) {
+                return refuse("every turn says something");
+            }
             let mut asked = BTreeSet::new();
             for part in &turn.parts {
                 match (part, turn.speaker) {
@@ -142,28 +168,34 @@ impl Conversation {
         }
     }
 
-    fn bytes(&self) -> usize {
+    /// Every text that is sent.
+    fn texts(&self) -> impl Iterator<Item = &str> {
         let parts = self.turns.iter().flat_map(|turn| &turn.parts);
-        let parts: usize = parts
-            .map(|part| match part {
-                Part::Text(text) => text.len(),
-                Part::ToolUse { id, name, input } => id.len() + name.len() + input.len(),
-                Part::ToolResult { id, text, .. } => id.len() + text.len(),
-            })
-            .sum();
-        let tools: usize = self
-            .tools
-            .iter()
-            .map(|tool| tool.name.len() + tool.description.len() + tool.input_schema.len())
-            .sum();
-        parts + tools + self.system.as_ref().map_or(0, String::len)
+        let parts = parts.flat_map(|part| match part {
+            Part::Text(text) => [text.as_str(), "", ""],
+            Part::ToolUse { id, name, input } => [&**id, &**name, &**input],
+            Part::ToolResult { id, text, .. } => [&**id, &**text, ""],
+        });
+        let tools = self.tools.iter();
+        let tools = tools.flat_map(|tool| [&*tool.name, &tool.description, &tool.input_schema]);
+        parts.chain(tools).chain(self.system.as_deref())
     }
 
-    /// Input tokens at most, for setting money aside: text and code have some four bytes a token and no common
-    /// tokenizer needs more than one token for two bytes of them; each part costs a few more for its frame.
+    fn bytes(&self) -> usize {
+        self.texts().map(str::len).sum()
+    }
+
+    /// Input tokens at most, for setting money aside. Words have some four bytes a token, and no common tokenizer needs
+    /// more than one for two bytes of them; but some give each digit one of its own, and rare characters one a byte.
+    /// Each part costs a few more for its frame.
     pub fn input_tokens_at_most(&self) -> u64 {
+        let of_words = |byte: &u8| byte.is_ascii_alphabetic() || byte.is_ascii_whitespace();
+        let words: usize = self
+            .texts()
+            .map(|text| text.bytes().filter(|byte| of_words(byte)).count())
+            .sum();
         let parts: usize = self.turns.iter().map(|turn| turn.parts.len() + 1).sum();
-        (self.bytes() / 2 + 32 * (parts + self.tools.len()) + 512) as u64
+        (self.bytes() - words / 2 + 32 * (parts + self.tools.len()) + 512) as u64
     }
 
     /// Input tokens of a call whose provider did not count them.
@@ -179,11 +211,21 @@ fn is_tool_name(name: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
 }
 
-/// A tool's schema as JSON, if it is an object.
-pub(crate) fn schema(text: &str) -> Option<serde_json::Value> {
+/// A text as a JSON object, if it is one.
+pub(crate) fn object(text: &str) -> Option<serde_json::Value> {
     serde_json::from_str::<serde_json::Value>(text)
         .ok()
         .filter(serde_json::Value::is_object)
+}
+
+/// A tool's schema as JSON, if it is an object. Its type must be stated: a skill that left it out can mean no other.
+pub(crate) fn schema(text: &str) -> Option<serde_json::Value> {
+    object(text).map(|mut schema| {
+        if schema.get("type").is_none() {
+            schema["type"] = "object".into();
+        }
+        schema
+    })
 }
 
 /// A tool's input as the object that providers want; what the model wrote otherwise is kept as a text in one.
@@ -191,7 +233,7 @@ pub(crate) fn input_object(text: &str) -> serde_json::Value {
     if text.trim().is_empty() {
         return serde_json::json!({});
     }
-    schema(text).unwrap_or_else(|| serde_json::json!({ "unreadable": text }))
+    object(text).unwrap_or_else(|| serde_json::json!({ "unreadable": text }))
 }
 
 #[cfg(test)]
@@ -252,6 +294,32 @@ mod tests {
             answers("1")
         ]));
         assert!(!verdict(vec![user(asks("1").parts)]));
+    }
+
+    #[test]
+    fn digits_and_rare_characters_are_set_aside_for_by_the_byte() {
+        let at_most = |text: &str| {
+            let turns = vec![user(vec![Part::Text(text.repeat(10_000))])];
+            let conversation = Conversation {
+                system: None,
+                turns,
+                tools: vec![],
+                max_tokens: 1,
+            };
+            conversation.input_tokens_at_most()
+        };
+        assert!((5_000..7_000).contains(&at_most("a")));
+        assert!(at_most("7") >= 10_000 && at_most("\u{1F980}") >= 40_000);
+    }
+
+    #[test]
+    fn a_turn_says_something() {
+        let says = |texts: &[&str]| {
+            let parts = texts.iter().map(|text| Part::Text((*text).into()));
+            verdict(vec![user(parts.collect())])
+        };
+        assert!(says(&["", "hello"]));
+        assert!(!says(&[]) && !says(&["", " \n"]));
     }
 
     #[test]

@@ -33,6 +33,18 @@ pub enum ModelError {
         /// What is wrong.
         why: String,
     },
+    /// Less is left of the budget than one more call may take.
+    #[error("{last}; the budget does not allow another call")]
+    OutOfBudget {
+        /// What became of the call before.
+        last: String,
+    },
+    /// What a call may take or took could not be recorded.
+    #[error("a model call could not be recorded: {why}")]
+    Unrecorded {
+        /// What is wrong.
+        why: String,
+    },
     /// The provider stayed overloaded or unreachable.
     #[error("no answer after {calls} calls: {last}")]
     Unavailable {

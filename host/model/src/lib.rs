@@ -18,11 +18,13 @@ mod price;
 mod reply;
 mod retry;
 mod sse;
+mod till;
 
-pub use client::{Exchange, Heard, Models};
+pub use client::{Exchange, Models};
 pub use config::{Api, Config, FILE, KeySource, ModelSpec, OutputLimit, Provider};
 pub use conversation::{Conversation, Part, Speaker, Tool, Turn};
 pub use error::ModelError;
 pub use price::Price;
 pub use reply::{Reply, Stop, Usage};
 pub use retry::Backoff;
+pub use till::{Heard, Refusal, Till};

@@ -1,5 +1,7 @@
 //! The wire format of OpenAI-compatible chat completions, as OpenAI, gateways, vLLM, llama.cpp and Ollama speak it.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -87,6 +89,7 @@ fn texts(turn: &Turn) -> String {
     let texts: Vec<&str> = turn
         .parts
         .iter()
+        .filter(|part| !part.says_nothing())
         .filter_map(|part| match part {
             Part::Text(text) => Some(text.as_str()),
             _ => None,
@@ -99,30 +102,53 @@ fn texts(turn: &Turn) -> String {
 #[derive(Debug, Default)]
 pub(crate) struct Decoder {
     pub(crate) assembly: Assembly,
-    usage: Option<Usage>,
+    /// Where the call with an index of the stream stands.
+    calls: BTreeMap<usize, usize>,
+    usage: Usage,
     stop: Option<Stop>,
 }
 
 #[derive(Deserialize)]
 struct Chunk {
-    #[serde(default)]
-    choices: Vec<Choice>,
+    choices: Option<Vec<Choice>>,
     usage: Option<Counts>,
     error: Option<Trouble>,
 }
 
 #[derive(Deserialize)]
 struct Choice {
-    #[serde(default)]
-    delta: Delta,
+    delta: Option<Delta>,
     finish_reason: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
 struct Delta {
-    content: Option<String>,
+    content: Option<Content>,
     refusal: Option<String>,
+    reasoning_content: Option<String>,
+    reasoning: Option<String>,
     tool_calls: Option<Vec<Call>>,
+}
+
+/// Most servers send a text; some send parts, thoughts among them.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Content {
+    Text(String),
+    Parts(Vec<Value>),
+}
+
+impl Content {
+    fn text(self) -> String {
+        match self {
+            Content::Text(text) => text,
+            Content::Parts(parts) => parts
+                .iter()
+                .filter(|part| part["type"] == "text")
+                .filter_map(|part| part["text"].as_str())
+                .collect(),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -135,15 +161,14 @@ struct Call {
 #[derive(Deserialize)]
 struct Function {
     name: Option<String>,
-    arguments: Option<String>,
+    /// A text of JSON, or with some servers the JSON itself.
+    arguments: Option<Value>,
 }
 
 #[derive(Deserialize)]
 struct Counts {
-    #[serde(default)]
-    prompt_tokens: u64,
-    #[serde(default)]
-    completion_tokens: u64,
+    prompt_tokens: Option<u64>,
+    completion_tokens: Option<u64>,
     prompt_tokens_details: Option<Cached>,
 }
 
@@ -174,25 +199,31 @@ impl Decoder {
             return Err(StreamError::Overloaded(message));
         }
         if let Some(counts) = chunk.usage {
+            let input = counts.prompt_tokens.unwrap_or(0);
             let cached = counts
                 .prompt_tokens_details
                 .and_then(|details| details.cached_tokens)
-                .unwrap_or(0);
-            self.usage = Some(Usage {
-                input: counts.prompt_tokens.saturating_sub(cached),
-                output: counts.completion_tokens,
+                .unwrap_or(0)
+                .min(input);
+            self.usage = Usage {
+                input: input - cached,
+                output: counts.completion_tokens.unwrap_or(0),
                 cache_read: cached,
                 cache_write: 0,
-            });
+            };
         }
-        if let Some(choice) = chunk.choices.into_iter().next() {
+        if let Some(choice) = chunk.choices.into_iter().flatten().next() {
             self.choice(choice)?;
         }
         Ok(false)
     }
 
     fn choice(&mut self, choice: Choice) -> Result<(), StreamError> {
-        for text in [choice.delta.content, choice.delta.refusal.clone()]
+        let delta = choice.delta.unwrap_or_default();
+        for thought in [delta.reasoning_content, delta.reasoning].iter().flatten() {
+            self.assembly.pass_over(thought);
+        }
+        for text in [delta.content.map(Content::text), delta.refusal.clone()]
             .into_iter()
             .flatten()
         {
@@ -201,13 +232,13 @@ impl Decoder {
             }
             self.assembly.extend(TEXT, &text)?;
         }
-        for call in choice.delta.tool_calls.into_iter().flatten() {
+        for call in delta.tool_calls.into_iter().flatten() {
             self.call(call)?;
         }
-        if choice.delta.refusal.is_some_and(|text| !text.is_empty()) {
+        if delta.refusal.is_some_and(|text| !text.is_empty()) {
             self.stop = Some(Stop::Refusal);
         }
-        if let Some(reason) = choice.finish_reason
+        if let Some(reason) = choice.finish_reason.filter(|reason| !reason.is_empty())
             && self.stop != Some(Stop::Refusal)
         {
             self.stop = Some(match reason.as_str() {
@@ -220,7 +251,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// Some servers send a call in one piece without an index, some without an id.
+    /// Some servers send a call in one piece without an index, some without an id, and some give all calls the index 0.
     fn call(&mut self, call: Call) -> Result<(), StreamError> {
         let function = call.function.unwrap_or(Function {
             name: None,
@@ -229,8 +260,15 @@ impl Decoder {
         let next = (TEXT + 1..)
             .find(|index| !self.assembly.has(*index))
             .unwrap_or(TEXT + 1);
+        let id = call.id.unwrap_or_default();
         let index = match call.index {
-            Some(index) => index.saturating_add(TEXT + 1),
+            Some(index) => match self.calls.get(&index) {
+                Some(known) if id.is_empty() || !self.assembly.has_other_id(*known, &id) => *known,
+                _ => {
+                    self.calls.insert(index, next);
+                    next
+                }
+            },
             None if function.name.is_some() => next,
             None => next.saturating_sub(1),
         };
@@ -239,27 +277,29 @@ impl Decoder {
                 .name
                 .filter(|name| !name.is_empty())
                 .ok_or_else(|| StreamError::broken("a tool call has no name"))?;
-            let id = call
-                .id
-                .filter(|id| !id.is_empty())
-                .unwrap_or_else(|| format!("call-{index}"));
+            let id = match id.is_empty() {
+                true => format!("call-{index}"),
+                false => id,
+            };
             let input = String::new();
             self.assembly
                 .begin(index, Part::ToolUse { id, name, input })?;
         }
         match function.arguments {
-            Some(arguments) => self.assembly.extend(index, &arguments),
-            None => Ok(()),
+            Some(Value::String(arguments)) => self.assembly.extend(index, &arguments),
+            Some(arguments @ Value::Object(_)) => {
+                self.assembly.extend(index, &arguments.to_string())
+            }
+            _ => Ok(()),
         }
     }
 
-    /// What the call took, if the server said so.
-    pub(crate) fn usage(&self) -> Option<Usage> {
+    /// What the call took so far; 0 where the server did not say.
+    pub(crate) fn usage(&self) -> Usage {
         self.usage
     }
 
-    /// `reckoned` stands in where the server counts no tokens.
-    pub(crate) fn finish(self, reckoned: Usage) -> Result<Reply, StreamError> {
+    pub(crate) fn finish(self, usage: Usage) -> Result<Reply, StreamError> {
         let stop = self
             .stop
             .ok_or_else(|| StreamError::broken("the stream ended before the answer did"))?;
@@ -274,153 +314,10 @@ impl Decoder {
                 stop => stop,
             },
             parts,
-            usage: self.usage.unwrap_or(reckoned),
+            usage,
         })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests may stop at the first surprise")]
-    use super::*;
-
-    const RECKONED: Usage = Usage {
-        input: 1,
-        output: 2,
-        cache_read: 0,
-        cache_write: 0,
-    };
-
-    fn decode(events: &[&str]) -> Result<Reply, StreamError> {
-        let mut decoder = Decoder::default();
-        for data in events {
-            let event = Event {
-                name: String::new(),
-                data: (*data).into(),
-            };
-            if decoder.event(&event)? {
-                break;
-            }
-        }
-        decoder.finish(RECKONED)
-    }
-
-    fn tool(id: &str, name: &str, input: &str) -> Part {
-        Part::ToolUse {
-            id: id.into(),
-            name: name.into(),
-            input: input.into(),
-        }
-    }
-
-    #[test]
-    fn a_stream_becomes_a_reply() {
-        let reply = decode(&[
-            r#"{"choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}"#,
-            r#"{"choices":[{"delta":{"content":"I look."}}]}"#,
-            r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"id":"c1","type":"function","function":{"name":"read_file","arguments":""}}]}}]}"#,
-            r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{\"path\":"}}]}}]}"#,
-            r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"arguments":"\"a\"}"}},{"index":1,"id":"c2","function":{"name":"list_files","arguments":"{}"}}]}}]}"#,
-            r#"{"choices":[{"delta":{},"finish_reason":"tool_calls"}]}"#,
-            r#"{"choices":[],"usage":{"prompt_tokens":100,"completion_tokens":20,"prompt_tokens_details":{"cached_tokens":60}}}"#,
-            "[DONE]",
-        ])
-        .unwrap();
-        assert_eq!(
-            reply,
-            Reply {
-                parts: vec![
-                    Part::Text("I look.".into()),
-                    tool("c1", "read_file", "{\"path\":\"a\"}"),
-                    tool("c2", "list_files", "{}")
-                ],
-                stop: Stop::ToolUse,
-                usage: Usage {
-                    input: 40,
-                    output: 20,
-                    cache_read: 60,
-                    cache_write: 0
-                },
-            }
-        );
-    }
-
-    #[test]
-    fn servers_that_leave_things_out_are_understood() {
-        let reply = decode(&[
-            r#"{"choices":[{"delta":{"tool_calls":[{"function":{"name":"a","arguments":"{}"}},{"function":{"name":"b","arguments":"{}"}}]},"finish_reason":"stop"}]}"#,
-        ])
-        .unwrap();
-        assert_eq!(
-            reply.parts,
-            [tool("call-1", "a", "{}"), tool("call-2", "b", "{}")]
-        );
-        assert_eq!((reply.stop, reply.usage), (Stop::ToolUse, RECKONED));
-    }
-
-    #[test]
-    fn what_breaks_off_or_makes_no_sense_is_no_reply() {
-        let hello = r#"{"choices":[{"delta":{"content":"hello"}}]}"#;
-        for events in [
-            &[][..],
-            &[hello],
-            &[hello, "[DONE]"],
-            &["<html>"],
-            &[
-                r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{}"}}]}}]}"#,
-            ],
-            &[
-                r#"{"choices":[{"delta":{"tool_calls":[{"index":18446744073709551615,"function":{"name":"a"}}]}}]}"#,
-            ],
-        ] {
-            assert!(
-                matches!(decode(events), Err(StreamError::Broken(_))),
-                "{events:?}"
-            );
-        }
-        let error = r#"{"error":{"message":"busy","type":"server_error"}}"#;
-        assert!(matches!(
-            decode(&[hello, error]),
-            Err(StreamError::Overloaded(_))
-        ));
-    }
-
-    #[test]
-    fn a_request_has_the_forms_that_servers_want() {
-        let turn = |speaker, parts| Turn { speaker, parts };
-        let conversation = Conversation {
-            system: Some("be brief".into()),
-            turns: vec![
-                turn(Speaker::User, vec![Part::Text("go".into())]),
-                turn(Speaker::Assistant, vec![tool("c", "f", "{\"a\":1}")]),
-                turn(
-                    Speaker::User,
-                    vec![
-                        Part::Text("and quickly".into()),
-                        Part::ToolResult {
-                            id: "c".into(),
-                            text: "no".into(),
-                            is_error: true,
-                        },
-                    ],
-                ),
-            ],
-            tools: vec![],
-            max_tokens: 9,
-        };
-        let body = request("m", OutputLimit::MaxCompletionTokens, &conversation);
-        assert_eq!(
-            body,
-            json!({
-                "model": "m", "stream": true, "stream_options": {"include_usage": true}, "max_completion_tokens": 9,
-                "messages": [
-                    {"role": "system", "content": "be brief"},
-                    {"role": "user", "content": "go"},
-                    {"role": "assistant", "content": null, "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{\"a\":1}"}}]},
-                    {"role": "tool", "tool_call_id": "c", "content": "Error: no"},
-                    {"role": "user", "content": "and quickly"},
-                ],
-            })
-        );
-    }
-}
+mod tests;

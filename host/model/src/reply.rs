@@ -123,6 +123,16 @@ impl Assembly {
         }
     }
 
+    /// Counts output that is no part of the answer, such as thoughts: it is paid for as well.
+    pub(crate) fn pass_over(&mut self, text: &str) {
+        self.bytes = self.bytes.saturating_add(text.len() as u64);
+    }
+
+    /// Whether a tool use with another id stands at an index.
+    pub(crate) fn has_other_id(&self, index: usize, wanted: &str) -> bool {
+        matches!(self.parts.get(index), Some(Some(Part::ToolUse { id, .. })) if id != wanted)
+    }
+
     /// The parts, without empty texts and gaps.
     pub(crate) fn finish(self) -> Vec<Part> {
         self.parts

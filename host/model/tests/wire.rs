@@ -9,8 +9,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use model::{
-    Backoff, Config, Conversation, Exchange, Heard, ModelError, Models, Part, Speaker, Stop, Tool,
-    Turn, Usage,
+    Backoff, Config, Conversation, Exchange, Heard, ModelError, Models, Part, Refusal, Speaker,
+    Stop, Till, Tool, Turn, Usage,
 };
 use serde_json::{Value, json};
 use support::http::Server;
@@ -53,32 +53,66 @@ fn conversation() -> Conversation {
     }
 }
 
+/// A till that lets so many calls pass; without a number, all.
+#[derive(Default)]
+struct Purse {
+    calls_max: Option<usize>,
+    waits: Mutex<usize>,
+    log: Mutex<Vec<Option<Usage>>>,
+}
+
+impl Till for Purse {
+    fn open(&self) -> Result<(), Refusal> {
+        let mut log = self.log.lock().unwrap();
+        if self.calls_max.is_some_and(|most| log.len() / 2 >= most) {
+            return Err(Refusal::OutOfBudget);
+        }
+        log.push(None);
+        Ok(())
+    }
+
+    fn close(&self, took: &Usage) -> Result<(), String> {
+        self.log.lock().unwrap().push(Some(*took));
+        Ok(())
+    }
+
+    fn heard(&self, heard: Heard<'_>) {
+        if let Heard::Waiting { .. } = heard {
+            *self.waits.lock().unwrap() += 1;
+        }
+    }
+}
+
 struct Called {
     exchange: Exchange,
     server: Server,
     waits: usize,
+    /// What was set aside and what was taken, in order.
+    log: Vec<Option<Usage>>,
 }
 
 fn call(api: &str, answers: Vec<Answer>) -> Called {
+    call_with(api, answers, Purse::default())
+}
+
+fn call_with(api: &str, answers: Vec<Answer>, till: Purse) -> Called {
     let dir = tempfile::tempdir().unwrap();
     let server = script(answers);
     let models = models(&server, api, &dir.path().join("key"));
-    let waits = Mutex::new(0);
-    let heard = |heard: Heard<'_>| {
-        if let Heard::Waiting { .. } = heard {
-            *waits.lock().unwrap() += 1;
-        }
-    };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
-    let exchange = runtime.block_on(models.chat("m", &conversation(), &heard));
-    let waits = *waits.lock().unwrap();
+    let exchange = runtime.block_on(models.chat("m", &conversation(), &till));
+    let (waits, log) = (
+        *till.waits.lock().unwrap(),
+        till.log.lock().unwrap().clone(),
+    );
     Called {
         exchange,
         server,
         waits,
+        log,
     }
 }
 
@@ -189,6 +223,81 @@ fn answers_that_break_off_are_counted_and_given_up_soon() {
     }
 }
 
+/// A count of output that stands at the beginning of a stream is not that of the whole.
+#[test]
+fn what_broke_off_is_reckoned_by_what_came() {
+    for api in ["anthropic", "openai"] {
+        let broken = || Answer::BreaksOff(vec![text(&"x".repeat(3000)), text("y"), text("z")]);
+        let log = call(api, vec![broken(), good()]).log;
+        let took = log[1].unwrap();
+        assert!(
+            took.output >= 1000 && took.tokens() > took.output,
+            "{api}: {took:?}"
+        );
+    }
+}
+
+/// Some servers that speak either format count nothing.
+#[test]
+fn where_nothing_is_counted_tokens_are_reckoned_from_bytes() {
+    let uncounted = [
+        (
+            "anthropic",
+            "data: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":0,\"output_tokens\":0}}}\n\n\
+            data: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"hello there\"}}\n\n\
+            data: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"}}\n\ndata: {\"type\":\"message_stop\"}\n\n",
+        ),
+        (
+            "openai",
+            ": a comment\r\n\r\ndata:\r\n\r\ndata: {\"choices\":[{\"delta\":{\"content\":\"hello there\"},\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":0,\"completion_tokens\":0}}\r\n\r\ndata: [DONE]\r\n\r\n",
+        ),
+    ];
+    for (api, stream) in uncounted {
+        let called = call(api, vec![Answer::Garbage(stream.into())]);
+        let usage = called.exchange.reply.unwrap().usage;
+        assert!(usage.input > 0 && usage.output == 4, "{api}: {usage:?}");
+        assert_eq!(called.log, [None, Some(usage)]);
+    }
+}
+
+/// Money is set aside for each call, not once for all of them: three answers that break off cost three.
+#[test]
+fn every_call_is_set_aside_before_and_settled_after() {
+    let broken = || Answer::BreaksOff(vec![text(&"x".repeat(300)), text("y")]);
+    let called = call("anthropic", vec![broken(), good()]);
+    assert!(
+        matches!(called.log.as_slice(), [None, Some(_), None, Some(_)]),
+        "{:?}",
+        called.log
+    );
+    let till = Purse {
+        calls_max: Some(1),
+        ..Purse::default()
+    };
+    let called = call_with("anthropic", vec![broken(), good()], till);
+    assert!(matches!(
+        called.exchange.reply,
+        Err(ModelError::OutOfBudget { .. })
+    ));
+    assert_eq!((called.server.seen().len(), called.exchange.calls), (1, 1));
+}
+
+#[test]
+fn what_is_larger_than_the_context_is_not_sent() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = script(vec![good()]);
+    let models = models(&server, "anthropic", &dir.path().join("key"));
+    let mut large = conversation();
+    large.turns[0].parts = vec![Part::Text("word ".repeat(1000))];
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let exchange = runtime.block_on(models.chat("m", &large, &Purse::default()));
+    assert!(matches!(exchange.reply, Err(ModelError::Invalid { .. })));
+    assert_eq!((server.seen().len(), exchange.calls), (0, 0));
+}
+
 #[test]
 fn garbage_is_broken() {
     for garbage in [
@@ -227,6 +336,10 @@ fn what_would_fail_again_is_not_called_again() {
     ));
     assert!(matches!(
         refused(429, "insufficient_quota"),
+        ModelError::Unauthorised { .. }
+    ));
+    assert!(matches!(
+        refused(400, "Your credit balance is too low to go on"),
         ModelError::Unauthorised { .. }
     ));
     assert!(matches!(refused(400, "no"), ModelError::Invalid { .. }));
@@ -278,7 +391,7 @@ fn nobody_there_and_nothing_configured_are_errors_of_their_own() {
     let known = models(&server, "openai", &key);
     let ask = |models: &Models, name: &str| {
         runtime
-            .block_on(models.chat(name, &conversation(), &|_| {}))
+            .block_on(models.chat(name, &conversation(), &Purse::default()))
             .reply
             .unwrap_err()
     };
@@ -294,7 +407,7 @@ fn nobody_there_and_nothing_configured_are_errors_of_their_own() {
         listener.local_addr().unwrap().port()
     };
     let text = format!(
-        "[provider.p]\napi = \"openai\"\nurl = \"http://127.0.0.1:{closed}\"\n[model.m]\nprovider = \"p\"\nid = \"x\"\ncontext-tokens = 10\noutput-tokens = 1\nprice = {{ input = 0, output = 0 }}\n"
+        "[provider.p]\napi = \"openai\"\nurl = \"http://127.0.0.1:{closed}\"\n[model.m]\nprovider = \"p\"\nid = \"x\"\ncontext-tokens = 1000\noutput-tokens = 100\nprice = {{ input = 0, output = 0 }}\n"
     );
     let nobody = Models::new(Config::parse(&text, "models.toml").unwrap(), QUICK);
     assert!(matches!(

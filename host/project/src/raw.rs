@@ -9,6 +9,7 @@ use toml::Spanned;
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[schemars(title = "moat.toml")]
 pub(crate) struct Raw {
     pub(crate) project: RawProject,
     /// Commands that skills and gates may run, by name: program and arguments, no shell.

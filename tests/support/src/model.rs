@@ -152,7 +152,7 @@ fn anthropic_events(says: &[Say], stop: &str) -> Vec<String> {
             value["type"].as_str().unwrap()
         )
     };
-    let usage = json!({"input_tokens": 100, "cache_creation_input_tokens": 10, "cache_read_input_tokens": 1000, "output_tokens": 1});
+    let usage = json!({"input_tokens": 100, "cache_creation_input_tokens": 10, "cache_read_input_tokens": 1000, "output_tokens": 4});
     let mut events = vec![
         event(
             json!({"type": "message_start", "message": {"id": "msg", "role": "assistant", "content": [], "usage": usage}}),

@@ -40,7 +40,7 @@ pub fn of(run: &Run) -> String {
 }
 
 fn facts(out: &mut String, run: &Run) {
-    let budget = &run.opened.pipeline.budget;
+    let budget = &run.budget;
     let committed = run.committed();
     let _ = writeln!(out, "| | |\n| --- | --- |");
     let _ = writeln!(out, "| base | `{}` |", run.opened.base.commit);

@@ -83,7 +83,7 @@ pub(crate) async fn call<I: Serialize, O: DeserializeOwned>(
         return Err(failed(
             Cause::Budget,
             source,
-            format!("time: {} s", run.opened.pipeline.budget.active_ms / 1000),
+            format!("time: {} s", run.budget.active_ms / 1000),
             "",
         ));
     }

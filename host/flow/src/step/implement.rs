@@ -8,10 +8,9 @@ use crate::step::{Step, gate, repair};
 /// The next attempt, while the budget allows one.
 pub(crate) fn next(run: &Run) -> Action {
     let attempt = run.attempts.len() as u32 + 1;
-    let budget = &run.opened.pipeline.budget;
-    if attempt > budget.attempts {
+    if attempt > run.budget.attempts {
         return Action::Park(Parking::AttemptsUsed {
-            attempts: budget.attempts,
+            attempts: run.budget.attempts,
         });
     }
     Action::Perform(Step::Implement { attempt })

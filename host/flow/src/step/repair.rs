@@ -84,23 +84,22 @@ pub(crate) fn resumed(run: &mut Run) -> Result<(), String> {
     run.merges_lost = 0;
     match parking {
         // A person who resumes after these gives the run one more attempt.
-        Parking::AttemptsUsed { .. } => run.opened.pipeline.budget.attempts += 1,
+        Parking::AttemptsUsed { .. } => run.budget.attempts += 1,
         Parking::GaveUp { .. }
         | Parking::ClaimsAlreadyTrue { .. }
         | Parking::Rejected { .. }
         | Parking::NoProgress => {
             run.stage = Stage::Implement;
             let needed = run.attempts.len() as u32 + 1;
-            let budget = &mut run.opened.pipeline.budget.attempts;
-            *budget = (*budget).max(needed);
+            run.budget.attempts = run.budget.attempts.max(needed);
         }
         Parking::BudgetUsed { .. } => {
-            // The same again: a person has seen what the first budget came to.
+            // The same again, and no more however often: a person has seen what the first budget came to.
             let committed = run.committed();
-            let budget = &mut run.opened.pipeline.budget;
-            budget.active_ms = run.active_ms.saturating_add(budget.active_ms);
-            budget.tokens = committed.tokens.saturating_add(budget.tokens);
-            budget.money = committed.money.plus(budget.money);
+            let first = run.opened.pipeline.budget;
+            run.budget.active_ms = run.active_ms.saturating_add(first.active_ms);
+            run.budget.tokens = committed.tokens.saturating_add(first.tokens);
+            run.budget.money = committed.money.plus(first.money);
         }
         Parking::Unclear { .. }
         | Parking::StepFailed { .. }
