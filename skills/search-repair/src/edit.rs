@@ -1,11 +1,13 @@
 //! Small edits of one place, in the order in which people make the mistakes that they mend.
 
+mod expression;
+mod missing;
 mod statement;
 mod table;
+mod token;
 
 use std::collections::BTreeSet;
 
-use self::table::{OPERATORS, PAIRS};
 use crate::language::Language;
 use crate::lexer::{Kind, Token, lex};
 use crate::localise::Region;
@@ -38,6 +40,53 @@ impl Edit {
         out.push_str(&source[self.end..]);
         out
     }
+
+    /// What is really replaced, and by what: two edits of which this is the same make the same text.
+    pub fn core<'a>(&'a self, source: &'a str) -> (usize, usize, &'a str) {
+        let before = &source[self.start..self.end];
+        let head = before
+            .char_indices()
+            .zip(self.text.chars())
+            .take_while(|((_, a), b)| a == b)
+            .last()
+            .map_or(0, |((at, c), _)| at + c.len_utf8());
+        let (old, new) = (&before[head..], &self.text[head..]);
+        let tail: usize = old
+            .chars()
+            .rev()
+            .zip(new.chars().rev())
+            .take_while(|(a, b)| a == b)
+            .map(|(a, _)| a.len_utf8())
+            .sum();
+        let new = &new[..new.len() - tail];
+        (self.start + head, self.end - tail, new)
+    }
+
+    /// The first line that the edit leaves in its place.
+    pub fn line_after(&self, source: &str) -> String {
+        let begin = source[..self.start].rfind('\n').map_or(0, |at| at + 1);
+        let end = source[self.end..]
+            .find('\n')
+            .map_or(source.len(), |at| self.end + at);
+        let whole = [
+            &source[begin..self.start],
+            &self.text,
+            &source[self.end..end],
+        ]
+        .concat();
+        whole.lines().next().unwrap_or("").trim().to_owned()
+    }
+
+    /// Whether one number takes the place of another.
+    pub fn swaps_number(&self, source: &str) -> bool {
+        let number = |text: &str| {
+            text.starts_with(|c: char| c.is_ascii_digit())
+                && text
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.'))
+        };
+        number(&source[self.start..self.end]) && number(&self.text)
+    }
 }
 
 /// Makes the edits of one region.
@@ -59,6 +108,8 @@ pub fn edits(region: &Region, source: &str, language: Language) -> Vec<Edit> {
         .filter(|at| tokens[**at].kind == Kind::Number)
         .map(|at| tokens[*at].text)
         .collect();
+    let unread = made.unread(&inside);
+    let attributes = made.attributes(&inside);
     for at in inside {
         made.operator(at);
         made.number(at, &numbers);
@@ -68,6 +119,10 @@ pub fn edits(region: &Region, source: &str, language: Language) -> Vec<Edit> {
         made.negated(at);
         made.swapped_arguments(at);
         made.wrapped(at);
+        made.forgotten_parameter(at, &unread);
+        made.none_tests(at);
+        made.other_attribute(at, &attributes);
+        made.one_more_condition(at);
     }
     made.statements();
     made.edits
@@ -166,86 +221,6 @@ impl<'a> Making<'a> {
         })
     }
 
-    fn operator(&mut self, at: usize) {
-        let token = &self.tokens[at];
-        let Some((_, others)) = OPERATORS.iter().find(|(one, _)| *one == token.text) else {
-            return;
-        };
-        if token.kind == Kind::Sign && !self.is_binary(at) && !matches!(token.text, ".." | "..=") {
-            return;
-        }
-        for (rank, other) in others.iter().enumerate() {
-            if self.language == Language::Rust && *other == "//" {
-                continue;
-            }
-            self.replace(at, other, if rank == 0 { 1.0 } else { 0.6 });
-        }
-    }
-
-    fn number(&mut self, at: usize, near: &BTreeSet<&str>) {
-        let token = &self.tokens[at];
-        if token.kind != Kind::Number {
-            return;
-        }
-        if let Ok(value) = token.text.replace('_', "").parse::<i64>() {
-            // Off by one happens around the ends of things, 0 and 1; a larger number is mostly meant, and one beside it
-            // would only fit the tests.
-            let prior = if value <= 2 { 0.8 } else { 0.25 };
-            self.replace(at, &(value + 1).to_string(), prior);
-            if value > 0 {
-                self.replace(at, &(value - 1).to_string(), prior);
-            }
-            for other in ["0", "1", "2", "10", "100"] {
-                self.replace(at, other, 0.15);
-            }
-        }
-        for other in near.iter().take(8) {
-            self.replace(at, other, 0.2);
-        }
-    }
-
-    /// `x` becomes `x - 1` or `x + 1`; so do calls of `len`.
-    fn off_by_one(&mut self, at: usize) {
-        let token = &self.tokens[at];
-        let (next, before) = (self.text(at + 1), self.before(at));
-        let line_begins = at == 0 || self.tokens[at - 1].line != token.line;
-        if token.kind == Kind::Word
-            && self.is_value(at)
-            && !matches!(next, "(" | "." | ":" | "=" | "::" | "!" | "[" | "{" | "as")
-            && !line_begins
-        {
-            let tight = matches!(next, "*" | "/" | "//" | "%" | "**")
-                || matches!(
-                    before,
-                    "*" | "/" | "//" | "%" | "**" | "-" | "not" | "!" | "&"
-                );
-            for sign in ["-", "+"] {
-                let text = if tight {
-                    format!("({} {sign} 1)", token.text)
-                } else {
-                    format!("{} {sign} 1", token.text)
-                };
-                self.replace(at, &text, if tight { 0.55 } else { 0.5 });
-            }
-        }
-        if token.text == ")" {
-            let Some(open) = self.opening(at) else { return };
-            if matches!(self.before(open), "len") && !matches!(next, "." | "[") {
-                for sign in ["-", "+"] {
-                    let what = format!("`{sign} 1` after `{}()`", self.before(open));
-                    self.push(
-                        token.end(),
-                        token.end(),
-                        format!(" {sign} 1"),
-                        token.line,
-                        0.5,
-                        what,
-                    );
-                }
-            }
-        }
-    }
-
     /// A name that is read here: not a keyword, not being defined, not a parameter of a signature.
     fn is_value(&self, at: usize) -> bool {
         const KEYWORDS: [&str; 62] = [
@@ -297,124 +272,6 @@ impl<'a> Making<'a> {
         names
     }
 
-    fn other_name(&mut self, at: usize, names: &[&str]) {
-        let token = &self.tokens[at];
-        if token.kind != Kind::Word || token.line == self.region.first && self.before(at) == "def" {
-            return;
-        }
-        for (one, other) in PAIRS {
-            if token.text == *one {
-                self.replace(at, other, 0.7);
-            } else if token.text == *other {
-                self.replace(at, one, 0.7);
-            }
-        }
-        if self.is_value(at)
-            && self.text(at + 1) != "("
-            && self.text(at + 1) != "="
-            && names.contains(&token.text)
-        {
-            for name in names.iter().filter(|name| **name != token.text) {
-                self.replace(at, name, 0.3);
-            }
-        }
-    }
-
-    /// `x + 1` becomes `x`.
-    fn dropped_term(&mut self, at: usize) {
-        let token = &self.tokens[at];
-        if matches!(token.text, "+" | "-") && self.is_binary(at) {
-            if let Some(term) = self.tokens.get(at + 1).filter(|term| {
-                matches!(term.kind, Kind::Number | Kind::Word) && term.line == token.line
-            }) {
-                let start = self.source[..token.start].trim_end().len();
-                self.push(
-                    start,
-                    term.end(),
-                    String::new(),
-                    token.line,
-                    0.6,
-                    format!("`{} {}` goes", token.text, term.text),
-                );
-            }
-        }
-        if matches!(token.text, "not" | "!")
-            && !self.is_operand_end(at.wrapping_sub(1))
-            && self.text(at + 1) != "in"
-        {
-            let end = self
-                .tokens
-                .get(at + 1)
-                .map_or(token.end(), |next| next.start);
-            self.push(
-                token.start,
-                end,
-                String::new(),
-                token.line,
-                0.7,
-                format!("`{}` goes", token.text),
-            );
-        }
-    }
-
-    /// A condition and its opposite; a part of a condition taken out.
-    fn negated(&mut self, at: usize) {
-        let token = &self.tokens[at];
-        if !matches!(token.text, "if" | "while" | "elif") || self.text(at + 1) == "let" {
-            return;
-        }
-        let closing = if self.language == Language::Rust {
-            "{"
-        } else {
-            ":"
-        };
-        let mut depth = 0i32;
-        let end = (at + 1..self.tokens.len().min(at + 60)).find(|other| {
-            match self.text(*other) {
-                "(" | "[" => depth += 1,
-                ")" | "]" => depth -= 1,
-                _ => {}
-            }
-            depth == 0 && self.text(*other) == closing
-        });
-        let Some(end) = end else { return };
-        let (start, stop) = (self.tokens[at + 1].start, self.tokens[end - 1].end());
-        let condition = &self.source[start..stop];
-        let text = if self.language == Language::Rust {
-            format!("!({condition})")
-        } else {
-            format!("not ({condition})")
-        };
-        self.push(
-            start,
-            stop,
-            text,
-            token.line,
-            0.5,
-            "the condition is negated".into(),
-        );
-        for part in at + 2..end {
-            if matches!(self.text(part), "and" | "or" | "&&" | "||") {
-                self.push(
-                    start,
-                    self.tokens[part + 1].start,
-                    String::new(),
-                    token.line,
-                    0.4,
-                    "the first part of the condition goes".into(),
-                );
-                self.push(
-                    self.tokens[part - 1].end(),
-                    stop,
-                    String::new(),
-                    token.line,
-                    0.4,
-                    "the last part of the condition goes".into(),
-                );
-            }
-        }
-    }
-
     fn opening(&self, close: usize) -> Option<usize> {
         let mut depth = 0i32;
         for at in (0..=close).rev() {
@@ -431,76 +288,6 @@ impl<'a> Making<'a> {
         }
         None
     }
-
-    /// `f(a, b)` becomes `f(b, a)`.
-    fn swapped_arguments(&mut self, at: usize) {
-        let simple = |at: usize| {
-            self.tokens
-                .get(at)
-                .is_some_and(|token| token.kind != Kind::Sign)
-        };
-        let call = self.text(at) == "("
-            && self
-                .tokens
-                .get(at.wrapping_sub(1))
-                .is_some_and(|token| token.kind == Kind::Word)
-            && !matches!(self.before(at.wrapping_sub(1)), "def" | "fn");
-        if call
-            && simple(at + 1)
-            && self.text(at + 2) == ","
-            && simple(at + 3)
-            && matches!(self.text(at + 4), ")" | ",")
-        {
-            let (a, b) = (&self.tokens[at + 1], &self.tokens[at + 3]);
-            self.push(
-                a.start,
-                b.end(),
-                format!("{}, {}", b.text, a.text),
-                a.line,
-                0.5,
-                "two arguments change places".into(),
-            );
-        }
-    }
-
-    /// A value passed through a small function.
-    fn wrapped(&mut self, at: usize) {
-        let token = &self.tokens[at];
-        if !self.is_value(at)
-            || matches!(self.text(at + 1), "(" | "=" | ":" | "." | "::" | "!" | "{")
-            || matches!(self.before(at), "," | "") && self.text(at + 1) == "in"
-        {
-            return;
-        }
-        let line_begins = at == 0 || self.tokens[at - 1].line != token.line;
-        if line_begins {
-            return;
-        }
-        let wraps: &[&str] = match self.language {
-            Language::Python => &[
-                "{}.lower()",
-                "{}.strip()",
-                "abs({})",
-                "str({})",
-                "int({})",
-                "len({})",
-                "list({})",
-                "sorted({})",
-                "-{}",
-            ],
-            Language::Rust => &[
-                "{}.abs()",
-                "{}.trim()",
-                "{}.to_lowercase()",
-                "{}.len()",
-                "-{}",
-                "!{}",
-            ],
-        };
-        for wrap in wraps {
-            self.replace(at, &wrap.replace("{}", token.text), 0.12);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -512,6 +299,7 @@ mod tests {
         let region = Region {
             path: path.into(),
             name: "f".into(),
+            owner: String::new(),
             first: 1,
             last,
             score: 1.0,
@@ -597,6 +385,7 @@ mod tests {
             &Region {
                 path: "a.py".into(),
                 name: "f".into(),
+                owner: String::new(),
                 first: 1,
                 last: 6,
                 score: 1.0,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use moat_sdk::report::Case;
 
+use crate::executed::Executed;
 use crate::language::{Language, is_off_limits, is_test};
 use crate::lexer::{Kind, Token, lex};
 
@@ -17,6 +18,8 @@ pub struct Region {
     pub path: String,
     /// The function's name; empty for code outside of functions.
     pub name: String,
+    /// The class, or the type of the `impl`, that it belongs to; empty for none.
+    pub owner: String,
     /// First line, from 1.
     pub first: u32,
     /// Last line.
@@ -35,23 +38,12 @@ pub struct Hints {
 }
 
 /// Ranks the functions of the project, the most suspicious first.
-pub fn regions(sources: &Sources, red: &[Case], hints: &Hints) -> Vec<Region> {
-    let mut found: Vec<Region> = Vec::new();
-    let mut tests: Vec<Region> = Vec::new();
-    for (path, text) in sources {
-        let Some(language) = Language::of(path) else {
-            continue;
-        };
-        let functions = functions(path, text, language);
-        let (inside, outside): (Vec<_>, Vec<_>) = functions
-            .into_iter()
-            .partition(|region| is_test(path) || in_test_module(text, region, language));
-        tests.extend(inside);
-        if !is_off_limits(path) {
-            found.extend(outside);
-        }
-    }
+pub fn regions(sources: &Sources, red: &[Case], hints: &Hints, executed: &Executed) -> Vec<Region> {
+    let (mut found, tests) = code_and_tests(sources);
     let called = called_by_tests(sources, red, &tests, &found);
+    for (region, called) in found.iter_mut().zip(called) {
+        region.score = called;
+    }
     let words: BTreeSet<&str> = hints
         .text
         .split(|c: char| c != '_' && !c.is_alphanumeric())
@@ -66,25 +58,18 @@ pub fn regions(sources: &Sources, red: &[Case], hints: &Hints) -> Vec<Region> {
         })
         .collect();
     for region in &mut found {
-        region.score = called.get(region.name.as_str()).copied().unwrap_or(0.0);
-        let here = |path: &str| path.ends_with(region.path.as_str());
-        if frames
-            .iter()
-            .any(|(path, line)| here(path) && (region.first..=region.last).contains(line))
-        {
-            region.score += 8.0;
-        }
-        if words.contains(region.name.as_str()) {
-            region.score += 4.0;
-        }
-        if hints.suspects.iter().any(|path| here(path)) {
-            region.score += 2.0;
-        } else if frames.iter().any(|(path, _)| here(path)) {
-            region.score += 1.0;
+        told(region, &words, &frames, hints);
+        if !executed.is_empty() {
+            if executed.enters(&region.path, region.first, region.last) {
+                region.score += 3.0;
+            } else {
+                // The tracer may miss what runs in another process, so that it is not impossible.
+                region.score *= 0.02;
+            }
         }
     }
     constants(sources, &mut found);
-    found.retain(|region| region.score > 0.0);
+    the_rest(&mut found);
     found.sort_by(|a, b| {
         b.score
             .total_cmp(&a.score)
@@ -93,15 +78,73 @@ pub fn regions(sources: &Sources, red: &[Case], hints: &Hints) -> Vec<Region> {
     found
 }
 
-/// Names that the failing tests use, and names used by those, each step weighing less.
-fn called_by_tests<'a>(
-    sources: &'a Sources,
+/// The functions that may be edited, and those that test.
+fn code_and_tests(sources: &Sources) -> (Vec<Region>, Vec<Region>) {
+    let (mut code, mut tests) = (Vec::new(), Vec::new());
+    for (path, text) in sources {
+        let Some(language) = Language::of(path) else {
+            continue;
+        };
+        let functions = functions(path, text, language);
+        let (inside, outside): (Vec<_>, Vec<_>) = functions
+            .into_iter()
+            .partition(|region| is_test(path) || in_test_module(text, region, language));
+        tests.extend(inside);
+        if !is_off_limits(path) {
+            code.extend(outside);
+        }
+    }
+    (code, tests)
+}
+
+/// What traces and the report say of a function.
+fn told(region: &mut Region, words: &BTreeSet<&str>, frames: &[(&str, u32)], hints: &Hints) {
+    let here = |path: &str| path.ends_with(region.path.as_str());
+    if frames
+        .iter()
+        .any(|(path, line)| here(path) && (region.first..=region.last).contains(line))
+    {
+        region.score += 8.0;
+    }
+    if words.contains(region.name.as_str()) {
+        region.score += 4.0;
+    }
+    if words.contains(region.owner.as_str()) {
+        region.score += 2.0;
+    }
+    // A file alone is no reason to look at every function of it.
+    if hints.suspects.iter().any(|path| here(path)) {
+        region.score += 2.0;
+    } else if frames.iter().any(|(path, _)| here(path)) {
+        region.score += 1.0;
+    }
+}
+
+/// When what is suspicious was searched in vain, time that is left goes to the files around it, and then to all others.
+fn the_rest(found: &mut [Region]) {
+    let files: BTreeSet<String> = found
+        .iter()
+        .filter(|region| region.score > 0.0)
+        .map(|region| region.path.clone())
+        .collect();
+    for region in found.iter_mut().filter(|region| region.score <= 0.0) {
+        region.score = if files.contains(&region.path) {
+            0.05
+        } else {
+            0.01
+        };
+    }
+}
+
+/// How much each function is called by the failing tests, each step away from them weighing less.
+fn called_by_tests(
+    sources: &Sources,
     red: &[Case],
     tests: &[Region],
     found: &[Region],
-) -> BTreeMap<&'a str, f64> {
+) -> Vec<f64> {
     let failing: BTreeSet<&str> = red.iter().map(|case| last_name(&case.name)).collect();
-    let mut weights: BTreeMap<&str, f64> = BTreeMap::new();
+    let mut weights = vec![0.0; found.len()];
     let mut front: Vec<&Region> = tests
         .iter()
         .filter(|test| failing.contains(test.name.as_str()))
@@ -119,29 +162,66 @@ fn called_by_tests<'a>(
     }
     let mut weight = 10.0;
     for _ in 0..4 {
-        let mut next: Vec<&Region> = Vec::new();
-        for region in front {
-            let Some((text, language)) = sources.get(&region.path).zip(Language::of(&region.path))
-            else {
-                continue;
-            };
-            for token in lex(text, language).into_iter().filter(|token| {
-                token.kind == Kind::Word && (region.first..=region.last).contains(&token.line)
-            }) {
-                if weights.contains_key(token.text) {
-                    continue;
-                }
-                let mut named = found.iter().filter(|one| one.name == token.text).peekable();
-                if named.peek().is_some() {
-                    weights.insert(token.text, weight);
-                    next.extend(named);
-                }
+        let words: BTreeSet<&str> = front
+            .iter()
+            .flat_map(|region| words_of(sources, region))
+            .collect();
+        front = Vec::new();
+        for (at, region) in found.iter().enumerate() {
+            let named = words.contains(region.name.as_str());
+            let made = words.contains(region.owner.as_str()) && is_implicit(&region.name);
+            if weights[at] == 0.0 && (named || made) {
+                weights[at] = if named { weight } else { weight * 0.8 };
+                front.push(region);
             }
         }
-        front = next;
         weight /= 1.6;
     }
     weights
+}
+
+/// The names in a region.
+fn words_of<'a>(sources: &'a Sources, region: &Region) -> Vec<&'a str> {
+    let Some((text, language)) = sources.get(&region.path).zip(Language::of(&region.path)) else {
+        return Vec::new();
+    };
+    let tokens = lex(text, language);
+    let mut words = Vec::new();
+    let mut before = "";
+    for token in tokens {
+        let inside = (region.first..=region.last).contains(&token.line);
+        // What is defined here is not called by that.
+        if inside && token.kind == Kind::Word && !matches!(before, "def" | "fn" | "class") {
+            words.push(token.text);
+        }
+        before = token.text;
+    }
+    words
+}
+
+/// Whether a method runs without being named: making a value, operators, loops, printing.
+fn is_implicit(name: &str) -> bool {
+    name.starts_with("__") && name.ends_with("__")
+        || matches!(
+            name,
+            "fmt"
+                | "next"
+                | "drop"
+                | "deref"
+                | "index"
+                | "eq"
+                | "cmp"
+                | "partial_cmp"
+                | "from"
+                | "from_str"
+                | "from_iter"
+                | "into_iter"
+                | "add"
+                | "sub"
+                | "mul"
+                | "div"
+                | "hash"
+        )
 }
 
 fn last_name(name: &str) -> &str {
@@ -186,6 +266,7 @@ fn constants(sources: &Sources, found: &mut Vec<Region>) {
                 extra.push(Region {
                     path: region.path.clone(),
                     name: String::new(),
+                    owner: String::new(),
                     first: number,
                     last: number,
                     score: region.score * 0.4,
@@ -211,6 +292,7 @@ fn functions(path: &str, text: &str, language: Language) -> Vec<Region> {
     } else {
         "def"
     };
+    let owners = owners(text, &tokens, language);
     let mut found = Vec::new();
     for (at, pair) in tokens.windows(2).enumerate() {
         if pair[0].text == keyword && pair[1].kind == Kind::Word {
@@ -218,9 +300,14 @@ fn functions(path: &str, text: &str, language: Language) -> Vec<Region> {
                 Language::Rust => end_of_braces(&tokens[at..]),
                 Language::Python => end_of_indent(text, pair[0].line),
             };
+            let owner = owners
+                .iter()
+                .rfind(|(_, first, end)| *first <= pair[0].line && last <= *end)
+                .map_or(String::new(), |(name, _, _)| name.clone());
             found.push(Region {
                 path: path.into(),
                 name: pair[1].text.into(),
+                owner,
                 first: pair[0].line,
                 last,
                 score: 0.0,
@@ -228,6 +315,48 @@ fn functions(path: &str, text: &str, language: Language) -> Vec<Region> {
         }
     }
     found
+}
+
+/// Classes, or the types of `impl` blocks, with their first and last lines.
+fn owners(text: &str, tokens: &[Token<'_>], language: Language) -> Vec<(String, u32, u32)> {
+    let mut found = Vec::new();
+    for (at, token) in tokens.iter().enumerate() {
+        let named = match (language, token.text) {
+            (Language::Python, "class") => tokens
+                .get(at + 1)
+                .map(|name| (name.text, end_of_indent(text, token.line))),
+            // `impl` stands in signatures too: there, no type follows that has a block of its own.
+            (Language::Rust, "impl") => {
+                implemented(&tokens[at + 1..]).map(|name| (name, end_of_braces(&tokens[at..])))
+            }
+            _ => None,
+        };
+        if let Some((name, last)) = named {
+            found.push((name.to_owned(), token.line, last));
+        }
+    }
+    found
+}
+
+/// `<T> Trait<T> for Type<T> {` names `Type`; without `for`, the first name outside of brackets.
+fn implemented<'a>(tokens: &[Token<'a>]) -> Option<&'a str> {
+    let mut depth = 0i32;
+    let mut name = None;
+    for token in tokens.iter().take(80) {
+        match token.text {
+            "<" => depth += 1,
+            ">" => depth -= 1,
+            ">>" => depth -= 2,
+            "{" | "where" => return name,
+            ")" | ";" => return None,
+            "for" if depth == 0 => name = None,
+            "dyn" | "mut" => {}
+            // The last part of a path is its name.
+            text if depth == 0 && token.kind == Kind::Word => name = Some(text),
+            _ => {}
+        }
+    }
+    None
 }
 
 fn end_of_braces(tokens: &[Token<'_>]) -> u32 {
@@ -313,15 +442,94 @@ mod tests {
             message: String::new(),
             frames: vec![],
         };
-        let ranked = regions(&sources, &[case], &Hints::default());
+        let ranked = regions(&sources, &[case], &Hints::default(), &Executed::default());
         let names: Vec<_> = ranked.iter().map(|region| region.name.as_str()).collect();
         assert_eq!(
             names,
-            ["bad", "inner", ""],
-            "the constant that `inner` uses comes last"
+            ["bad", "inner", "", "good"],
+            "the constant that `inner` uses, and then what nothing points at"
         );
         assert!(ranked.iter().all(|region| region.path == "m/a.py"));
         assert_eq!((ranked[0].first, ranked[0].last), (9, 10));
+    }
+
+    #[test]
+    fn making_a_value_calls_its_class() {
+        let sources = Sources::from([
+            ("m/a.py".into(), "class Other:\n    def __init__(self, x):\n        self.x = x\n\nclass Bits:\n    def __init__(self, x):\n        self.x = x\n\n    def also(self):\n        return 1\n".into()),
+            ("tests/test_a.py".into(), "def test_bad():\n    assert Bits(1)\n".into()),
+        ]);
+        let case = Case {
+            name: "tests/test_a.py::test_bad".into(),
+            outcome: moat_sdk::report::Outcome::Failed,
+            message: String::new(),
+            frames: vec![],
+        };
+        let ranked = regions(&sources, &[case], &Hints::default(), &Executed::default());
+        let places: Vec<_> = ranked
+            .iter()
+            .map(|one| (one.owner.as_str(), one.name.as_str()))
+            .collect();
+        assert_eq!(
+            places,
+            [
+                ("Bits", "__init__"),
+                ("Other", "__init__"),
+                ("Bits", "also")
+            ]
+        );
+        assert!(ranked[0].score > 10.0 * ranked[1].score);
+    }
+
+    #[test]
+    fn what_was_executed_goes_before_what_was_only_named() {
+        let sources = Sources::from([
+            (
+                "a.py".into(),
+                "def named(x):\n    return x\n\ndef run(x):\n    return x\n".into(),
+            ),
+            (
+                "test_a.py".into(),
+                "def test_bad():\n    assert table[named](1)\n".into(),
+            ),
+        ]);
+        let case = Case {
+            name: "test_a.py::test_bad".into(),
+            outcome: moat_sdk::report::Outcome::Failed,
+            message: String::new(),
+            frames: vec![],
+        };
+        let executed = Executed::read("moat-executed a.py 1-1,4-5\n");
+        let first = |executed: &Executed| {
+            regions(
+                &sources,
+                std::slice::from_ref(&case),
+                &Hints::default(),
+                executed,
+            )[0]
+            .name
+            .clone()
+        };
+        assert_eq!(first(&Executed::default()), "named");
+        assert_eq!(first(&executed), "run");
+    }
+
+    #[test]
+    fn methods_know_the_type_they_belong_to() {
+        let text = "impl<T: Clone> Extend<T> for my::Small<T> where T: Copy {\n    fn extend(&mut self) {\n    }\n}\nfn free(x: impl Fn() -> u8) {\n}\nimpl Small<u8> {\n    fn two() {}\n}\n";
+        let owners: Vec<_> = functions("a.rs", text, Language::Rust)
+            .into_iter()
+            .map(|one| (one.name, one.owner))
+            .collect();
+        let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        assert_eq!(
+            owners,
+            [
+                pair("extend", "Small"),
+                pair("free", ""),
+                pair("two", "Small")
+            ]
+        );
     }
 
     #[test]
@@ -334,7 +542,7 @@ mod tests {
             message: String::new(),
             frames: vec![("src/lib.rs".into(), 9)],
         };
-        let ranked = regions(&sources, &[case], &Hints::default());
+        let ranked = regions(&sources, &[case], &Hints::default(), &Executed::default());
         assert_eq!(ranked.len(), 1);
         assert_eq!(ranked[0].name, "f");
     }
