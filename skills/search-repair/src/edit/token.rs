@@ -29,19 +29,27 @@ impl Making<'_> {
         if token.kind != Kind::Number {
             return;
         }
+        // `x - 0` is said better by taking the term out.
+        let summand = matches!(self.before(at), "+" | "-");
         if let Ok(value) = token.text.replace('_', "").parse::<i64>() {
             // Off by one happens around the ends of things, 0 and 1; a larger number is mostly meant, and one beside it
             // would only fit the tests.
             let prior = if value <= 2 { 0.8 } else { 0.25 };
             self.replace(at, &(value + 1).to_string(), prior);
-            if value > 0 {
+            if value > 1 || value == 1 && !summand {
                 self.replace(at, &(value - 1).to_string(), prior);
             }
             for other in ["0", "1", "2", "10", "100"] {
-                self.replace(at, other, 0.15);
+                if other != "0" || !summand {
+                    self.replace(at, other, 0.15);
+                }
             }
         }
-        for other in near.iter().take(8) {
+        for other in near
+            .iter()
+            .take(8)
+            .filter(|other| **other != "0" || !summand)
+        {
             self.replace(at, other, 0.2);
         }
     }
