@@ -1,5 +1,6 @@
 //! Small edits of one place, in the order in which people make the mistakes that they mend.
 
+mod alike;
 mod expression;
 mod missing;
 mod statement;
@@ -123,6 +124,11 @@ pub fn edits(region: &Region, source: &str, language: Language) -> Vec<Edit> {
         made.none_tests(at);
         made.other_attribute(at, &attributes);
         made.one_more_condition(at);
+        made.counterpart(at, &names);
+        made.every_mention(at, &names);
+        made.bounded(at, &names);
+        made.saturated(at);
+        made.local_for_attribute(at, &names);
     }
     made.statements();
     made.edits
@@ -366,6 +372,95 @@ mod tests {
             "a.rs",
             "fn f(n: u32) -> bool {\n    n > 3 && n < 9\n}\n",
             "fn f(n: u32) -> bool {\n    n > 3 && n <= 9\n}\n",
+        );
+    }
+
+    #[test]
+    fn what_was_left_out_is_within_one_edit() {
+        makes(
+            "a.py",
+            "def f(items, sep=' '):\n    return ' '.join(items)\n",
+            "def f(items, sep=' '):\n    return sep.join(items)\n",
+        );
+        makes(
+            "a.py",
+            "def f(a, months):\n    return g(a)\n",
+            "def f(a, months):\n    return g(a, months)\n",
+        );
+        makes(
+            "a.py",
+            "def f(n):\n    if n:\n        return 1\n",
+            "def f(n):\n    if n is not None:\n        return 1\n",
+        );
+        makes(
+            "a.py",
+            "def f(n):\n    if not n:\n        n = 1\n",
+            "def f(n):\n    if n is None:\n        n = 1\n",
+        );
+        makes(
+            "a.py",
+            "def f(n):\n    rest = n\n    yield rest\n    return\n",
+            "def f(n):\n    rest = n\n    if rest:\n        yield rest\n    return\n",
+        );
+        makes(
+            "a.rs",
+            "fn f(n: u32, w: u32) {\n    if n + w > 3 {\n    }\n}\n",
+            "fn f(n: u32, w: u32) {\n    if n > 0 && n + w > 3 {\n    }\n}\n",
+        );
+        makes(
+            "a.py",
+            "class A:\n    def f(self):\n        return self.low + self.high\n",
+            "class A:\n    def f(self):\n        return self.high + self.high\n",
+        );
+    }
+
+    #[test]
+    fn names_that_are_alike_are_within_one_edit() {
+        makes(
+            "a.rs",
+            "fn f(v: &[u8]) -> Option<&u8> {\n    v.first_mut()\n}\n",
+            "fn f(v: &[u8]) -> Option<&u8> {\n    v.last_mut()\n}\n",
+        );
+        makes(
+            "a.rs",
+            "fn f(a_in: &[u8], b_in: &[u8]) {\n    let x = g(b_in, a_in.start, a_in.end);\n}\n",
+            "fn f(a_in: &[u8], b_in: &[u8]) {\n    let x = g(b_in, b_in.start, b_in.end);\n}\n",
+        );
+        makes(
+            "a.rs",
+            "fn f(s: &S) -> u32 {\n    let n = s.end(1)[0] - s.start();\n    n\n}\n",
+            "fn f(s: &S) -> u32 {\n    let n = s.end(1)[0].saturating_sub(s.start());\n    n\n}\n",
+        );
+        makes(
+            "a.py",
+            "def f(day_a, day_b):\n    return g(day_a, day_b)\n",
+            "def f(day_a, day_b):\n    return g(min(day_a, day_b), day_b)\n",
+        );
+        makes(
+            "a.rs",
+            "fn f(&self) {\n    let text = 1;\n    g(text, self.all.len());\n}\n",
+            "fn f(&self) {\n    let text = 1;\n    g(text, text.len());\n}\n",
+        );
+    }
+
+    #[test]
+    fn behaviour_is_not_taken_out() {
+        let made = all(
+            "def f(a):\n    check(a)\n    raise Bad()\n    n += 1\n    return a\n",
+            "a.py",
+        );
+        assert!(
+            made.iter()
+                .all(|one| one.contains("check(a)") || one.contains("check(")),
+            "{made:#?}"
+        );
+        assert!(
+            made.iter().all(|one| one.contains("raise Bad()")),
+            "{made:#?}"
+        );
+        assert!(
+            made.iter().any(|one| !one.contains("n += 1")),
+            "counting may be one too many"
         );
     }
 

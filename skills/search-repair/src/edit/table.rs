@@ -95,3 +95,31 @@ pub(super) const PAIRS: &[(&str, &str)] = &[
     ("match", "fullmatch"),
     ("match", "search"),
 ];
+
+/// Words within names that stand for each other's opposite or neighbour.
+pub(super) const COUNTERPARTS: &[(&str, &str)] = &[
+    ("first", "last"),
+    ("start", "end"),
+    ("begin", "end"),
+    ("min", "max"),
+    ("left", "right"),
+    ("old", "new"),
+    ("lower", "upper"),
+    ("source", "target"),
+    ("src", "dst"),
+    ("row", "col"),
+    ("rows", "cols"),
+    ("width", "height"),
+    ("head", "tail"),
+    ("front", "back"),
+    ("before", "after"),
+    ("prev", "next"),
+    ("low", "high"),
+    ("lo", "hi"),
+    ("in", "out"),
+    ("top", "bottom"),
+    ("open", "close"),
+    ("floor", "ceil"),
+    ("keys", "values"),
+    ("prefix", "suffix"),
+];
