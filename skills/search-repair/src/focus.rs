@@ -48,6 +48,8 @@ pub fn focus(argv: &[String], report: &Report, output: &str) -> Option<Vec<Strin
         }
         Runner::Pytest if has_paths(argv) => None,
         Runner::Pytest => Some(names.iter().map(owned).collect()),
+        // By its name, a test is found without importing all others; `discover` knows names of its own.
+        Runner::Unittest if plain_unittest(argv) => Some(names.iter().map(owned).collect()),
         Runner::Unittest => Some(
             names
                 .iter()
@@ -55,6 +57,10 @@ pub fn focus(argv: &[String], report: &Report, output: &str) -> Option<Vec<Strin
                 .collect(),
         ),
     }
+}
+
+fn plain_unittest(argv: &[String]) -> bool {
+    argv.iter().skip(3).all(|arg| arg.starts_with('-'))
 }
 
 /// What cargo says about the one target that failed: `error: test failed, to rerun pass `-p a --lib``.
@@ -105,9 +111,9 @@ pub fn traced(argv: &[String], focus: &[String]) -> Option<Vec<String>> {
                 .collect(),
         ),
         // Modules on the command line are imported in order; the tracer holds no tests. With `discover` there is no place for it.
-        Runner::Unittest if argv.iter().skip(3).all(|arg| arg.starts_with('-')) => Some(
+        Runner::Unittest if plain_unittest(argv) => Some(
             std::iter::once(tracer)
-                .chain(focus.iter().filter(|arg| *arg != "-k").cloned())
+                .chain(focus.iter().cloned())
                 .collect(),
         ),
         _ => None,
@@ -160,6 +166,10 @@ mod tests {
         let output = "FAIL: test_a (tests.test_x.Case.test_a)\n----\nRan 2 tests in 0.001s\n";
         assert_eq!(
             focused("python3 -m unittest", output).as_deref(),
+            Some("tests.test_x.Case.test_a")
+        );
+        assert_eq!(
+            focused("python3 -m unittest discover -s tests", output).as_deref(),
             Some("-k tests.test_x.Case.test_a")
         );
         assert_eq!(focused("npm test", output), None);
@@ -175,7 +185,7 @@ mod tests {
             Some("-p moat_executed_lines a.py::b")
         );
         assert_eq!(
-            traced("python3 -m unittest -v", "-k t.C.a").as_deref(),
+            traced("python3 -m unittest -v", "t.C.a").as_deref(),
             Some("moat_executed_lines t.C.a")
         );
         assert_eq!(

@@ -212,6 +212,13 @@ impl<'a> Making<'a> {
     pub(super) fn guarded_statement(&mut self, number: u32, start: usize, line: &str) {
         let indent = &line[..line.len() - line.trim_start().len()];
         let body = line.trim();
+        // What is handed out is what there may be nothing of.
+        let hands_out = ["yield ", ".append(", ".push(", ".extend(", ".add("];
+        let prior = if hands_out.iter().any(|part| body.contains(part)) {
+            0.35
+        } else {
+            0.15
+        };
         let mut names: Vec<&str> = Vec::new();
         for (at, token) in self.tokens.iter().enumerate() {
             if token.line == number
@@ -232,7 +239,7 @@ impl<'a> Making<'a> {
                 }
             };
             let what = format!("`{body}` only if `{name}`");
-            self.push(start, start + line.len(), text, number, 0.2, what);
+            self.push(start, start + line.len(), text, number, prior, what);
         }
     }
 }
