@@ -399,8 +399,8 @@ mod tests {
         );
         makes(
             "a.py",
-            "def f(n):\n    rest = n\n    yield rest\n    return\n",
-            "def f(n):\n    rest = n\n    if rest:\n        yield rest\n    return\n",
+            "def f(n):\n    rest = n\n    yield rest\n",
+            "def f(n):\n    rest = n\n    if rest:\n        yield rest\n",
         );
         makes(
             "a.rs",

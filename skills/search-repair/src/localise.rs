@@ -251,10 +251,7 @@ fn constants(sources: &Sources, found: &mut Vec<Region>) {
             .map(|(at, line)| (at as u32 + 1, line))
         {
             let name = match language {
-                Language::Python => line
-                    .split(['=', ':', ' '])
-                    .next()
-                    .filter(|_| !line.starts_with([' ', '\t', '#']) && line.contains('=')),
+                Language::Python => assigned(line),
                 Language::Rust => line
                     .trim_start()
                     .strip_prefix("pub ")
@@ -282,6 +279,16 @@ fn constants(sources: &Sources, found: &mut Vec<Region>) {
             found.push(region);
         }
     }
+}
+
+/// The name that a line at the outermost level gives a value to: `NAME = 1`, `NAME: int = 1`.
+fn assigned(line: &str) -> Option<&str> {
+    let end = line.find(|c: char| c != '_' && !c.is_alphanumeric())?;
+    let (name, rest) = line.split_at(end);
+    let rest = rest.trim_start();
+    let given = rest.starts_with('=') && !rest.starts_with("==")
+        || rest.starts_with(':') && rest.contains('=');
+    (given && !name.is_empty()).then_some(name)
 }
 
 /// The functions of a file; an inner one lies within an outer one.
@@ -512,6 +519,23 @@ mod tests {
         };
         assert_eq!(first(&Executed::default()), "named");
         assert_eq!(first(&executed), "run");
+    }
+
+    #[test]
+    fn a_definition_is_no_constant() {
+        assert_eq!(assigned("LIMIT = 3"), Some("LIMIT"));
+        assert_eq!(assigned("_limit: int = 3"), Some("_limit"));
+        for other in [
+            "def f(x=1):",
+            "    x = 1",
+            "if x == 1:",
+            "x == 1",
+            "# x = 1",
+            "",
+            "x",
+        ] {
+            assert_eq!(assigned(other), None, "{other}");
+        }
     }
 
     #[test]

@@ -18,14 +18,16 @@ impl Making<'_> {
             })
             .filter(|(number, _, _)| (self.region.first..=self.region.last).contains(number))
             .collect();
-        for pair in lines.windows(2) {
-            let ((number, start, line), (_, next_start, next)) = (pair[0], pair[1]);
+        for (at, (number, start, line)) in lines.iter().copied().enumerate() {
             let indent = &line[..line.len() - line.trim_start().len()];
             if self.is_statement(line) && number != self.region.first {
                 self.taken_out(number, start, line);
                 self.guarded_statement(number, start, line);
-                let same = next.len() - next.trim_start().len() == indent.len();
-                if same && self.is_statement(next) {
+                let next = lines.get(at + 1).filter(|(_, _, next)| {
+                    let same = next.len() - next.trim_start().len() == indent.len();
+                    same && self.is_statement(next)
+                });
+                if let Some((_, next_start, next)) = next {
                     self.push(
                         start,
                         next_start + next.len(),
