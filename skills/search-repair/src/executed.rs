@@ -44,12 +44,8 @@ impl Executed {
 
     /// Whether the inside of a function was executed; its first line is, when the function is made.
     pub fn enters(&self, path: &str, first: u32, last: u32) -> bool {
-        let inside = |lines: &BTreeSet<u32>| {
-            lines
-                .range(first + 1..=last.max(first + 1))
-                .next()
-                .is_some()
-        };
+        let from = if last > first { first + 1 } else { first };
+        let inside = |lines: &BTreeSet<u32>| lines.range(from..=last.max(from)).next().is_some();
         self.lines.get(path).is_some_and(inside)
     }
 

@@ -97,6 +97,11 @@ fn has_paths(argv: &[String]) -> bool {
     false
 }
 
+/// Whether the command builds Rust.
+pub fn is_cargo(argv: &[String]) -> bool {
+    runner(argv) == Some(Runner::Cargo)
+}
+
 /// The module that tells executed lines, and its file in the root of the view while it is wanted.
 pub const TRACER: (&str, &str) = ("moat_executed_lines", include_str!("executed_lines.py"));
 

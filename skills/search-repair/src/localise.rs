@@ -49,14 +49,7 @@ pub fn regions(sources: &Sources, red: &[Case], hints: &Hints, executed: &Execut
         .split(|c: char| c != '_' && !c.is_alphanumeric())
         .filter(|word| word.len() > 3)
         .collect();
-    let frames: Vec<(&str, u32)> = red
-        .iter()
-        .flat_map(|case| {
-            case.frames
-                .iter()
-                .map(|(path, line)| (path.as_str(), *line))
-        })
-        .collect();
+    let frames = frames(red, &found);
     for region in &mut found {
         told(region, &words, &frames, hints);
         if !executed.is_empty() {
@@ -79,7 +72,7 @@ pub fn regions(sources: &Sources, red: &[Case], hints: &Hints, executed: &Execut
 }
 
 /// The functions that may be edited, and those that test.
-fn code_and_tests(sources: &Sources) -> (Vec<Region>, Vec<Region>) {
+pub(crate) fn code_and_tests(sources: &Sources) -> (Vec<Region>, Vec<Region>) {
     let (mut code, mut tests) = (Vec::new(), Vec::new());
     for (path, text) in sources {
         let Some(language) = Language::of(path) else {
@@ -97,15 +90,33 @@ fn code_and_tests(sources: &Sources) -> (Vec<Region>, Vec<Region>) {
     (code, tests)
 }
 
-/// What traces and the report say of a function.
-fn told(region: &mut Region, words: &BTreeSet<&str>, frames: &[(&str, u32)], hints: &Hints) {
-    let here = |path: &str| path.ends_with(region.path.as_str());
-    if frames
-        .iter()
-        .any(|(path, line)| here(path) && (region.first..=region.last).contains(line))
-    {
-        region.score += 8.0;
+/// The places of the code, without the tests, on the traces of the red tests, with how much each says: the innermost says most.
+pub fn frames<'a>(red: &'a [Case], code: &[Region]) -> Vec<(&'a str, u32, f64)> {
+    let of_code = |path: &str, line: u32| {
+        code.iter().any(|region| {
+            path.ends_with(region.path.as_str()) && (region.first..=region.last).contains(&line)
+        })
+    };
+    let mut found = Vec::new();
+    for case in red {
+        let inner = case.frames.iter().rev();
+        let mut weight = 10.0;
+        for (path, line) in inner.filter(|(path, line)| of_code(path, *line)) {
+            found.push((path.as_str(), *line, weight));
+            weight = f64::max(weight * 0.6, 3.0);
+        }
     }
+    found
+}
+
+/// What traces and the report say of a function.
+fn told(region: &mut Region, words: &BTreeSet<&str>, frames: &[(&str, u32, f64)], hints: &Hints) {
+    let here = |path: &str| path.ends_with(region.path.as_str());
+    region.score += frames
+        .iter()
+        .filter(|(path, line, _)| here(path) && (region.first..=region.last).contains(line))
+        .map(|(_, _, weight)| *weight)
+        .fold(0.0, f64::max);
     if words.contains(region.name.as_str()) {
         region.score += 4.0;
     }
@@ -115,7 +126,7 @@ fn told(region: &mut Region, words: &BTreeSet<&str>, frames: &[(&str, u32)], hin
     // A file alone is no reason to look at every function of it.
     if hints.suspects.iter().any(|path| here(path)) {
         region.score += 2.0;
-    } else if frames.iter().any(|(path, _)| here(path)) {
+    } else if frames.iter().any(|(path, _, _)| here(path)) {
         region.score += 1.0;
     }
 }

@@ -2,20 +2,20 @@
 
 use std::collections::BTreeSet;
 
-use moat_sdk::report::Report;
+use moat_sdk::report::{Case, Report};
 
 use crate::edit::{Edit, edits};
 use crate::executed::{Executed, statements};
 use crate::language::Language;
 use crate::lexer::lex;
-use crate::localise::{Hints, Region, Sources, regions};
+use crate::localise::{Hints, Region, Sources, frames, regions};
 
 /// Runs the project's tests on the files as they are now.
 pub trait Tests {
     /// Exit status and what was read from the output, with arguments appended to the command; `None` when time is up.
     fn run(&mut self, args: &[String], timeout_ms: Option<u64>) -> Option<TestRun>;
     /// The lines that the tests chosen by these arguments execute; empty where that cannot be known.
-    fn executed(&mut self, focus: &[String]) -> Executed;
+    fn executed(&mut self, sources: &Sources, focus: &[String]) -> Executed;
     /// Replaces a file.
     fn write(&mut self, path: &str, text: &str);
     /// Tells a watching person.
@@ -78,6 +78,9 @@ const REGIONS_MAX: usize = 200;
 
 /// Edits that are kept one after the other while each of them turns tests green.
 const STEPS_MAX: usize = 3;
+
+/// How many more candidates are tried for one that helps all, when one was found that helps some tests.
+const AFTER_BETTER: usize = 150;
 
 /// Other numbers that are tried where one was found.
 const SIBLINGS_MAX: usize = 6;
@@ -180,7 +183,7 @@ impl<'a> Step<'a> {
         let red = names(&base.report);
         let focus = focused(&base, &red, tests);
         let executed = match &focus {
-            Some((args, _)) => tests.executed(args),
+            Some((args, _)) => tests.executed(sources, args),
             None => Executed::default(),
         };
         let cases: Vec<_> = base.report.red().cloned().collect();
@@ -198,7 +201,7 @@ impl<'a> Step<'a> {
             .collect();
         Step {
             sources,
-            candidates: candidates(sources, &regions, &executed, refused),
+            candidates: candidates(sources, &regions, &cases, &executed, refused),
             base,
             red,
             focus,
@@ -214,6 +217,7 @@ impl<'a> Step<'a> {
         let candidates = std::mem::take(&mut self.candidates);
         vain.of += candidates.len();
         let mut best: Option<(&Edit, TestRun)> = None;
+        let mut patience = usize::MAX;
         let mut open_numbers: BTreeSet<(&str, usize)> = BTreeSet::new();
         for (at, edit) in candidates.iter().enumerate() {
             if open_numbers.contains(&(edit.path.as_str(), edit.start))
@@ -221,6 +225,10 @@ impl<'a> Step<'a> {
             {
                 continue;
             }
+            if patience == 0 {
+                break;
+            }
+            patience -= 1;
             tests.note(&format!(
                 "candidate {} of {}: {}",
                 at + 1,
@@ -244,6 +252,7 @@ impl<'a> Step<'a> {
                         |best: &TestRun| names(&run.report).len() < names(&best.report).len();
                     if best.as_ref().is_none_or(|(_, best)| fewer(best)) {
                         best = Some((edit, run));
+                        patience = patience.min(AFTER_BETTER);
                     }
                 }
                 Judged::Worse => {}
@@ -369,13 +378,18 @@ fn focused(
 /// What is left of the weight of an edit on a line that the failing tests do not execute.
 const NOT_EXECUTED: f64 = 0.05;
 
+/// How much more an edit weighs on a line that stands on a trace.
+const ON_TRACE: f64 = 2.0;
+
 /// All candidates, the most promising first, each resulting text once.
 pub fn candidates(
     sources: &Sources,
     regions: &[Region],
+    red: &[Case],
     executed: &Executed,
     refused: &BTreeSet<String>,
 ) -> Vec<Edit> {
+    let frames = frames(red, regions);
     let mut weighted: Vec<(f64, Edit)> = Vec::new();
     for region in regions.iter().take(REGIONS_MAX) {
         let Some((text, language)) = sources.get(&region.path).zip(Language::of(&region.path))
@@ -388,8 +402,17 @@ pub fn candidates(
                 .get(&edit.line)
                 .copied()
                 .unwrap_or((edit.line, edit.line));
-            let runs = executed.is_empty() || executed.any(&region.path, span);
-            let here = if runs { 1.0 } else { NOT_EXECUTED };
+            // Constants are not executed, they are used.
+            let constant = region.name.is_empty();
+            let runs = executed.is_empty() || constant || executed.any(&region.path, span);
+            let on_trace = frames.iter().any(|(path, line, _)| {
+                path.ends_with(region.path.as_str()) && (span.0..=span.1).contains(line)
+            });
+            let here = match (on_trace, runs) {
+                (true, _) => ON_TRACE,
+                (false, true) => 1.0,
+                (false, false) => NOT_EXECUTED,
+            };
             (region.score * edit.prior * here, edit)
         }));
     }
@@ -407,7 +430,7 @@ pub fn candidates(
 
 #[cfg(test)]
 mod tests {
-    use moat_sdk::report::{Case, Outcome};
+    use moat_sdk::report::Outcome;
 
     use super::*;
 
@@ -454,7 +477,7 @@ mod tests {
                 duration_ms: 1,
             })
         }
-        fn executed(&mut self, _focus: &[String]) -> Executed {
+        fn executed(&mut self, _sources: &Sources, _focus: &[String]) -> Executed {
             self.executed.clone()
         }
         fn write(&mut self, path: &str, text: &str) {
@@ -554,6 +577,35 @@ mod tests {
     }
 
     #[test]
+    fn the_innermost_place_on_a_trace_comes_first() {
+        let sources = Sources::from([(
+            "a.py".to_owned(),
+            "def f(a):\n    b = a < 1\n    return g(b < a)\n\ndef g(a):\n    b = a < 2\n    return b < 3\n".to_owned(),
+        )]);
+        let case = Case {
+            name: "t.py::t".into(),
+            outcome: Outcome::Failed,
+            message: String::new(),
+            frames: vec![
+                ("t.py".into(), 1),
+                ("/workspace/a.py".into(), 3),
+                ("/workspace/a.py".into(), 7),
+            ],
+        };
+        let red = [case];
+        let regions = regions(&sources, &red, &Hints::default(), &Executed::default());
+        assert_eq!(regions[0].name, "g");
+        let made = candidates(
+            &sources,
+            &regions,
+            &red,
+            &Executed::default(),
+            &BTreeSet::new(),
+        );
+        assert_eq!(made[0].line, 7, "{:?}", made[0]);
+    }
+
+    #[test]
     fn lines_that_were_not_executed_come_last() {
         let sources = Sources::from([(
             "a.py".to_owned(),
@@ -561,7 +613,7 @@ mod tests {
         )]);
         let executed = Executed::read("moat-executed a.py 1-2,4-4\n");
         let regions = regions(&sources, &[], &Hints::default(), &executed);
-        let made = candidates(&sources, &regions, &executed, &BTreeSet::new());
+        let made = candidates(&sources, &regions, &[], &executed, &BTreeSet::new());
         let first_dead = made.iter().position(|edit| edit.line == 3);
         let last_alive = made.iter().rposition(|edit| edit.line == 4);
         assert!(

@@ -9,7 +9,8 @@ use moat_sdk::implement::{Assignment, Guest, Outcome, SkillError, note, run_proj
 use moat_sdk::report::Report;
 
 use crate::executed::Executed;
-use crate::focus::{TRACER, focus, traced};
+use crate::focus::{TRACER, focus, is_cargo, traced};
+use crate::instrument::{accepted, probes, telling};
 use crate::language::Language;
 use crate::localise::{Hints, Sources};
 use crate::search::{Found, TestRun, Tests, search};
@@ -20,6 +21,9 @@ const TIME: Duration = Duration::from_secs(25 * 60);
 
 /// What the tests may take while their lines are noted, which slows them down much.
 const TRACE_MS: u64 = 60_000;
+
+/// How often functions that cannot be made to tell are left out and the others tried again.
+const PROBE_ROUNDS: usize = 4;
 
 const FILES_MAX: usize = 2_000;
 const FILE_BYTES_MAX: u64 = 400_000;
@@ -122,6 +126,30 @@ impl Host {
         let clean = matches!(output.ending, Ending::Exited(0));
         Some((clean, text, output.duration_ms))
     }
+
+    /// The functions that tests of Rust enter. Those that cannot be made to tell are found by trying.
+    fn entered(&mut self, sources: &Sources, focus: &[String]) -> Executed {
+        let mut probes = probes(sources);
+        let mut executed = Executed::default();
+        for _ in 0..PROBE_ROUNDS {
+            let paths: BTreeSet<&String> = probes.iter().map(|probe| &probe.path).collect();
+            for path in &paths {
+                self.write(path, &telling(path, &sources[*path], &probes));
+            }
+            let told = self.output(focus, Some(TRACE_MS));
+            for path in paths {
+                self.write(path, &sources[path]);
+            }
+            let Some((_, text, _)) = told else { break };
+            executed = Executed::read(&text);
+            let left = accepted(&probes, &text);
+            if !executed.is_empty() || left.len() == probes.len() || left.is_empty() {
+                break;
+            }
+            probes = left;
+        }
+        executed
+    }
 }
 
 impl Tests for Host {
@@ -139,11 +167,14 @@ impl Tests for Host {
         })
     }
 
-    fn executed(&mut self, focus: &[String]) -> Executed {
+    fn executed(&mut self, sources: &Sources, focus: &[String]) -> Executed {
+        note("asking what the failing tests execute");
+        if is_cargo(&self.argv) {
+            return self.entered(sources, focus);
+        }
         let Some(args) = traced(&self.argv, focus) else {
             return Executed::default();
         };
-        note("asking which lines the failing tests execute");
         let (name, module) = TRACER;
         let path = format!("/{name}.py");
         if std::fs::exists(&path).unwrap_or(true) || std::fs::write(&path, module).is_err() {
