@@ -5,6 +5,7 @@
 pub mod edit;
 pub mod executed;
 pub mod focus;
+pub mod hollow;
 pub mod instrument;
 pub mod language;
 pub mod lexer;

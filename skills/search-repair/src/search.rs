@@ -6,6 +6,7 @@ use moat_sdk::report::{Case, Report};
 
 use crate::edit::{Edit, edits};
 use crate::executed::{Executed, statements};
+use crate::hollow::is_hollow;
 use crate::language::Language;
 use crate::lexer::lex;
 use crate::localise::{Hints, Region, Sources, frames, regions};
@@ -62,6 +63,8 @@ pub struct Vain {
     pub of: usize,
     /// Whether time ran out before the candidates did.
     pub out_of_time: bool,
+    /// Whether edits were found that make the tests pass, and the tests do not say which of them is right.
+    pub open: bool,
     /// The tests that were red.
     pub red: Vec<String>,
     /// The functions that were searched first, with their places.
@@ -81,6 +84,9 @@ const STEPS_MAX: usize = 3;
 
 /// How many more candidates are tried for one that helps all, when one was found that helps some tests.
 const AFTER_BETTER: usize = 150;
+
+/// How many more candidates are tried after one that makes all tests pass: another place that does, too, makes it a guess.
+const AFTER_GREEN: usize = 100;
 
 /// Other numbers that are tried where one was found.
 const SIBLINGS_MAX: usize = 6;
@@ -237,16 +243,27 @@ impl<'a> Step<'a> {
             ));
             vain.tried += 1;
             match self.judge(edit, tests) {
-                Judged::Green => match self.determined(edit, &candidates[at + 1..], tests, vain) {
-                    Some(true) => return End::Green(edit.clone()),
-                    Some(false) => {
-                        open_numbers.insert((edit.path.as_str(), edit.start));
+                Judged::Green => {
+                    let later = &candidates[at + 1..];
+                    let meant = match self.determined(edit, later, tests, vain) {
+                        Some(true) => self.alone(edit, later, tests, vain),
+                        other => other,
+                    };
+                    match meant {
+                        Some(true) => return End::Green(edit.clone()),
+                        Some(false) if edit.swaps_number(&self.sources[&edit.path]) => {
+                            open_numbers.insert((edit.path.as_str(), edit.start));
+                        }
+                        Some(false) => {
+                            self.restore(tests);
+                            return End::Nothing;
+                        }
+                        None => {
+                            vain.out_of_time = true;
+                            break;
+                        }
                     }
-                    None => {
-                        vain.out_of_time = true;
-                        break;
-                    }
-                },
+                }
                 Judged::Better(run) => {
                     let fewer =
                         |best: &TestRun| names(&run.report).len() < names(&best.report).len();
@@ -279,11 +296,7 @@ impl<'a> Step<'a> {
 
     /// Tries one edit: on the red tests first, on the whole suite when they look better.
     fn judge(&mut self, edit: &Edit, tests: &mut impl Tests) -> Judged {
-        let path = self.dirty.replace(edit.path.clone());
-        if let Some(path) = path.filter(|path| *path != edit.path) {
-            tests.write(&path, &self.sources[&path]);
-        }
-        tests.write(&edit.path, &edit.apply(&self.sources[&edit.path]));
+        self.put(edit, tests);
         if let Some((args, timeout_ms)) = &self.focus {
             let Some(run) = tests.run(args, Some(*timeout_ms)) else {
                 return Judged::OutOfTime;
@@ -333,6 +346,7 @@ impl<'a> Step<'a> {
             vain.tried += 1;
             match self.judge(other, tests) {
                 Judged::Green => {
+                    vain.open = true;
                     vain.near.push(format!(
                         "{} makes the tests pass, but so does `{}`: they do not say which number is right",
                         told(edit),
@@ -344,8 +358,53 @@ impl<'a> Step<'a> {
                 Judged::Better(_) | Judged::Worse => {}
             }
         }
-        tests.write(&edit.path, &edit.apply(source));
+        self.put(edit, tests);
         Some(true)
+    }
+
+    /// Whether no other place could be edited as well: where one can, the tests do not say which of the two is at fault.
+    /// Leaves the edit in the files; `None` when time is up.
+    fn alone(
+        &mut self,
+        edit: &Edit,
+        later: &[Edit],
+        tests: &mut impl Tests,
+        vain: &mut Vain,
+    ) -> Option<bool> {
+        tests.note(&format!(
+            "{} makes the tests pass; looking for others that do",
+            told(edit)
+        ));
+        let elsewhere = later
+            .iter()
+            .filter(|other| (&other.path, other.line) != (&edit.path, edit.line));
+        for other in elsewhere.take(AFTER_GREEN) {
+            vain.tried += 1;
+            match self.judge(other, tests) {
+                Judged::Green => {
+                    vain.open = true;
+                    vain.near.push(format!(
+                        "{} makes the tests pass, but so does {}: they do not say which is right",
+                        told(edit),
+                        told(other)
+                    ));
+                    return Some(false);
+                }
+                Judged::OutOfTime => return None,
+                Judged::Better(_) | Judged::Worse => {}
+            }
+        }
+        self.put(edit, tests);
+        Some(true)
+    }
+
+    /// Writes an edit, and puts back the file that the last one was in.
+    fn put(&mut self, edit: &Edit, tests: &mut impl Tests) {
+        let path = self.dirty.replace(edit.path.clone());
+        if let Some(path) = path.filter(|path| *path != edit.path) {
+            tests.write(&path, &self.sources[&path]);
+        }
+        tests.write(&edit.path, &edit.apply(&self.sources[&edit.path]));
     }
 
     fn restore(&mut self, tests: &mut impl Tests) {
@@ -423,7 +482,8 @@ pub fn candidates(
         let source = &sources[&edit.path];
         let (start, end, text) = edit.core(source);
         let new = seen.insert((edit.path.clone(), start, end, text.to_owned()));
-        new && !refused.contains(&edit.line_after(source))
+        let line = edit.line_after(source);
+        new && !refused.contains(&line) && !is_hollow(&line)
     });
     fresh.take(CANDIDATES_MAX).collect()
 }
@@ -574,6 +634,28 @@ mod tests {
             panic!("another kind of edit takes it away as well: {found:?}");
         };
         assert!(!edits[0].swaps_number(&before["a.py"]), "{edits:?}");
+    }
+
+    #[test]
+    fn two_places_that_do_as_well_are_no_repair() {
+        let sources = Sources::from([(
+            "a.py".to_owned(),
+            "def f(a, b):\n    c = a < b\n    return c or a > b\n".to_owned(),
+        )]);
+        let (_, mut tests) = scripted(&[], 5000);
+        tests.files = sources.clone();
+        tests.bad = Some("c = a < b\n    return c or a > b");
+        let found = search(
+            sources.clone(),
+            &Hints::default(),
+            &BTreeSet::new(),
+            &mut tests,
+        );
+        assert!(
+            matches!(&found, Found::Nothing(vain) if vain.open &&  vain.near.iter().any(|one| one.contains("but so does"))),
+            "{found:?}"
+        );
+        assert_eq!(tests.files, sources);
     }
 
     #[test]

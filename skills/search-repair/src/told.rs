@@ -5,7 +5,12 @@ use crate::search::Vain;
 /// A few lines: how far it came, what it looked at, what came close.
 pub fn in_vain(vain: &Vain) -> String {
     let mut lines = Vec::new();
-    lines.push(if vain.out_of_time {
+    lines.push(if vain.open {
+        format!(
+            "different edits make the tests pass, and the tests do not say which is right: a person, or one more test, has to ({} were tried)",
+            vain.tried
+        )
+    } else if vain.out_of_time {
         format!(
             "time ran out after {} of {} small edits",
             vain.tried, vain.of
@@ -52,6 +57,9 @@ mod tests {
             "{text}"
         );
         assert!(!text.contains("Came close"), "{text}");
+        vain.open = true;
+        assert!(in_vain(&vain).starts_with("different edits make the tests pass"));
+        vain.open = false;
         vain.out_of_time = true;
         vain.near
             .push("a.rs:2: `<` becomes `<=` turns some tests green".into());

@@ -122,20 +122,13 @@ impl Making<'_> {
     /// `x + 1` becomes `x`.
     pub(super) fn dropped_term(&mut self, at: usize) {
         let token = &self.tokens[at];
-        if matches!(token.text, "+" | "-") && self.is_binary(at) {
-            if let Some(term) = self.tokens.get(at + 1).filter(|term| {
-                matches!(term.kind, Kind::Number | Kind::Word) && term.line == token.line
-            }) {
-                let start = self.source[..token.start].trim_end().len();
-                self.push(
-                    start,
-                    term.end(),
-                    String::new(),
-                    token.line,
-                    0.6,
-                    format!("`{} {}` goes", token.text, term.text),
-                );
-            }
+        let term = self.tokens.get(at + 1).filter(|term| {
+            matches!(term.kind, Kind::Number | Kind::Word) && term.line == token.line
+        });
+        if let Some(term) = term.filter(|_| matches!(token.text, "+" | "-") && self.is_binary(at)) {
+            let start = self.source[..token.start].trim_end().len();
+            let what = format!("`{} {}` goes", token.text, term.text);
+            self.push(start, term.end(), String::new(), token.line, 0.6, what);
         }
         if matches!(token.text, "not" | "!")
             && !self.is_operand_end(at.wrapping_sub(1))
