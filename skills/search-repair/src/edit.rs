@@ -101,8 +101,10 @@ pub fn edits(region: &Region, source: &str, language: Language) -> Vec<Edit> {
         source,
         language,
         tokens: &tokens,
+        body: 0,
         edits: Vec::new(),
     };
+    made.body = made.parameters(&inside).map_or(0, |(_, body)| body);
     let names = made.names(&inside);
     let numbers: BTreeSet<&str> = inside
         .iter()
@@ -139,6 +141,8 @@ struct Making<'a> {
     source: &'a str,
     language: Language,
     tokens: &'a [Token<'a>],
+    /// The first token after the signature: what stands before it names types and parameters, and reads none.
+    body: usize,
     edits: Vec<Edit>,
 }
 
@@ -256,16 +260,18 @@ impl<'a> Making<'a> {
                     | "::"
             )
             && token.line != self.region.first
+            && at >= self.body
     }
 
     /// Names read in the region, with the parameters of its function.
     fn names(&self, inside: &[usize]) -> Vec<&'a str> {
+        let parameters = self
+            .parameters(inside)
+            .map_or_else(Vec::new, |(names, _)| names);
         let mut names: Vec<&str> = Vec::new();
         for at in inside {
             let token = &self.tokens[*at];
-            let parameter = token.kind == Kind::Word
-                && token.line == self.region.first
-                && matches!(self.text(at + 1), ":" | "," | ")" | "=");
+            let parameter = *at < self.body && parameters.contains(&token.text);
             if (self.is_value(*at) || parameter)
                 && self.text(at + 1) != "("
                 && !names.contains(&token.text)
@@ -462,6 +468,18 @@ mod tests {
             made.iter().any(|one| !one.contains("n += 1")),
             "counting may be one too many"
         );
+    }
+
+    #[test]
+    fn types_of_parameters_are_not_values() {
+        let source = "def f(\n    a: float,\n    b: str = 1,\n) -> str:\n    return a\n";
+        for made in all(source, "a.py") {
+            assert!(
+                made.contains("a: float") && made.contains("b: str") && made.contains("-> str"),
+                "{made}"
+            );
+        }
+        makes("a.py", source, &source.replace("return a", "return b"));
     }
 
     #[test]

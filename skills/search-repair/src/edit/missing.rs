@@ -23,7 +23,7 @@ impl<'a> Making<'a> {
     }
 
     /// The names between the first brackets, and the token where the body begins.
-    fn parameters(&self, inside: &[usize]) -> Option<(Vec<&'a str>, usize)> {
+    pub(super) fn parameters(&self, inside: &[usize]) -> Option<(Vec<&'a str>, usize)> {
         let keyword = match self.language {
             Language::Python => "def",
             Language::Rust => "fn",
@@ -40,7 +40,13 @@ impl<'a> Making<'a> {
                 ")" | "]" | "}" => {
                     depth -= 1;
                     if depth == 0 {
-                        return Some((names, at + 1));
+                        let opens = match self.language {
+                            Language::Python => ":",
+                            Language::Rust => "{",
+                        };
+                        let body = (at..self.tokens.len().min(at + 80))
+                            .find(|at| self.text(*at) == opens)?;
+                        return Some((names, body + 1));
                     }
                 }
                 name if depth == 1

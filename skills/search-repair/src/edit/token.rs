@@ -98,7 +98,7 @@ impl Making<'_> {
 
     pub(super) fn other_name(&mut self, at: usize, names: &[&str]) {
         let token = &self.tokens[at];
-        if token.kind != Kind::Word || token.line == self.region.first && self.before(at) == "def" {
+        if token.kind != Kind::Word || at < self.body {
             return;
         }
         for (one, other) in PAIRS {
