@@ -78,6 +78,15 @@ impl Edit {
         whole.lines().next().unwrap_or("").trim().to_owned()
     }
 
+    /// The line that the edit begins in, as it was.
+    pub fn line_before(&self, source: &str) -> String {
+        let begin = source[..self.start].rfind('\n').map_or(0, |at| at + 1);
+        let end = source[self.start..]
+            .find('\n')
+            .map_or(source.len(), |at| self.start + at);
+        source[begin..end].trim().to_owned()
+    }
+
     /// Whether one number takes the place of another.
     pub fn swaps_number(&self, source: &str) -> bool {
         let number = |text: &str| {

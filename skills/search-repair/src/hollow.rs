@@ -3,7 +3,7 @@
 use crate::language::Language;
 use crate::lexer::{Kind, Token, lex};
 
-/// Whether a line holds an empty range, a comparison that is always the same, a difference of nothing, or the lesser of one.
+/// Whether a line holds an empty range, a comparison that is always the same, a difference of nothing, or twice the same argument.
 pub fn is_hollow(line: &str) -> bool {
     // Of both languages' operators, none means something else in the other here.
     let line = line.replace("//", "/");
@@ -44,15 +44,12 @@ fn sets_against_itself(tokens: &[Token<'_>], at: usize) -> bool {
         && tokens[at - left..at]
             .iter()
             .any(|token| token.kind == Kind::Word);
-    let before = (at - left).checked_sub(1);
-    let around = before.map_or("", text);
+    let around = (at - left).checked_sub(1).map_or("", text);
     let inside = match text(at) {
-        // `x: x` is an entry of a table, `f(x, x)` may be meant.
+        // `x: x` is an entry of a table.
         ":" => around == "[",
-        "," => {
-            around == "("
-                && before.is_some_and(|at| at > 0 && matches!(text(at - 1), "min" | "max"))
-        }
+        // Two arguments that are one and the same.
+        "," => matches!(around, "(" | ","),
         _ => !matches!(around, "+" | "-" | "*" | "/" | "%" | "**"),
     };
     named && inside
@@ -86,6 +83,7 @@ mod tests {
             "b or b",
             "if a.len() < a.len() {",
             "return n // n",
+            "unique(all, n.end, n.end)",
         ] {
             assert!(is_hollow(line), "{line}");
         }
@@ -99,7 +97,7 @@ mod tests {
             "x = n - m",
             "min(n, m)",
             "a.b == b",
-            "f(n, n)",
+            "f(n, n.m)",
             "x == x.y",
             "b - a - a",
             "{x: x}",

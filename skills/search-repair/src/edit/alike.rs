@@ -76,7 +76,13 @@ impl Making<'_> {
                 text.push_str(name);
                 (from, end) = (other.end(), other.end());
             }
-            let prior = if alike(before, name) { 0.35 } else { 0.12 };
+            let prior = if counterparts(before).iter().any(|other| other == name) {
+                0.65
+            } else if alike(before, name) {
+                0.35
+            } else {
+                0.12
+            };
             let what = format!("`{before}` becomes `{name}` in the whole line");
             self.push(start, end, text, number, prior, what);
         }
