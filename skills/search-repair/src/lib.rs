@@ -2,6 +2,7 @@
 //!
 //! Nothing is stored about any bug. The engine is pure; `skill` connects it to the host.
 
+pub mod candidate;
 pub mod edit;
 pub mod executed;
 pub mod focus;
@@ -10,6 +11,7 @@ pub mod instrument;
 pub mod language;
 pub mod lexer;
 pub mod localise;
+pub mod outline;
 pub mod search;
 pub mod told;
 
