@@ -9,7 +9,9 @@ use std::process::Command;
 const SKILLS: [&str; 5] = ["triage", "implement", "search-repair", "test", "deploy"];
 
 fn main() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    // Asked now, not when this was compiled: a target directory may serve more than one checkout.
+    let own = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR");
+    let root = Path::new(&own).join("../..");
     for input in ["skills", "sdk/rust", "wit", "Cargo.lock"] {
         println!("cargo::rerun-if-changed={}", root.join(input).display());
     }

@@ -289,6 +289,9 @@ impl Toolchains {
             ("GOPROXY", "off"),
             ("PYTHONDONTWRITEBYTECODE", "1"),
             ("PYTHONHASHSEED", "0"),
+            // Panics say where they came from; the errors that programs make themselves stay as they are.
+            ("RUST_BACKTRACE", "1"),
+            ("RUST_LIB_BACKTRACE", "0"),
         ] {
             env.insert(name.into(), value.into());
         }

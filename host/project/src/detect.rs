@@ -32,15 +32,19 @@ impl Detected {
         }
     }
 
-    fn of_python(pytest: bool) -> Detected {
-        let test: &[&str] = if pytest {
-            &["python3", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    fn of_python(pytest: bool, src_layout: bool) -> Detected {
+        let mut test = if pytest {
+            strings(&["python3", "-m", "pytest", "-q", "-p", "no:cacheprovider"])
         } else {
-            &["python3", "-m", "unittest"]
+            strings(&["python3", "-m", "unittest"])
         };
+        if pytest && src_layout {
+            // Without it, tests would run against an installed copy, or an editable one in another place, and not against these files.
+            test.extend(strings(&["-o", "pythonpath=src"]));
+        }
         Detected {
             language: "Python",
-            test: strings(test),
+            test,
             test_paths: strings(&[
                 "tests/**",
                 "test/**",
@@ -136,7 +140,11 @@ pub fn detect(files: &[&str], read: &dyn Fn(&str) -> Option<String>) -> Option<D
             .take(20)
             .filter_map(|file| read(file))
             .any(|text| text.contains("import pytest") || !text.contains("unittest"));
-        return Some(Detected::of_python(configured || plain));
+        let src_layout = any(&|file| {
+            file.strip_prefix("src/")
+                .is_some_and(|inner| inner.ends_with(".py"))
+        });
+        return Some(Detected::of_python(configured || plain, src_layout));
     }
     None
 }
@@ -180,6 +188,23 @@ mod tests {
         check(
             &[("setup.py", ""), ("tox.ini", "pytest")],
             Some(&["python3", "-m", "pytest", "-q", "-p", "no:cacheprovider"]),
+        );
+        check(
+            &[
+                ("setup.py", ""),
+                ("src/a/__init__.py", ""),
+                ("tests/test_a.py", "import pytest"),
+            ],
+            Some(&[
+                "python3",
+                "-m",
+                "pytest",
+                "-q",
+                "-p",
+                "no:cacheprovider",
+                "-o",
+                "pythonpath=src",
+            ]),
         );
         check(&[("README", "")], None);
     }

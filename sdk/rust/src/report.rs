@@ -105,10 +105,11 @@ pub fn without_escapes(text: &str) -> String {
     out
 }
 
-/// `test name ... ok`, and blocks `---- name stdout ----` with `panicked at path:line:column`.
+/// `test name ... ok`, and blocks `---- name stdout ----` with `panicked at path:line:column` and a backtrace.
 fn libtest(lines: &[&str], cases: &mut Cases) -> Option<u64> {
     let mut ran = None;
     let mut block: Option<String> = None;
+    let mut backtraces: BTreeMap<String, Vec<(String, u32)>> = BTreeMap::new();
     for line in lines {
         if let Some((name, verdict)) = line
             .strip_prefix("test ")
@@ -142,7 +143,22 @@ fn libtest(lines: &[&str], cases: &mut Cases) -> Option<u64> {
             if let Some((_, at)) = line.split_once("panicked at ") {
                 case.frames.extend(place(at.trim_end_matches(':')));
             }
-            note(case, line);
+            if let Some(at) = line.trim_start().strip_prefix("at ") {
+                let frames = backtraces.entry(case.name.clone()).or_default();
+                frames.extend(place(at).filter(|(path, _)| path.starts_with("./")));
+            } else {
+                note(case, line);
+            }
+        }
+    }
+    for (name, frames) in backtraces {
+        if let Some(case) = cases.get_mut(&name) {
+            // A backtrace tells the innermost frame first; those of the project alone have relative paths.
+            let outer = frames
+                .into_iter()
+                .rev()
+                .map(|(path, line)| (path.trim_start_matches("./").to_owned(), line));
+            case.frames.splice(0..0, outer);
         }
     }
     ran
@@ -336,6 +352,22 @@ mod tests {
             (1, "a::bad", vec![("src/lib.rs".to_owned(), 7)])
         );
         assert!(bad[0].message.contains("left: 1"));
+    }
+
+    #[test]
+    fn a_backtrace_gives_the_projects_own_frames() {
+        let report = Report::read(
+            "test a::bad ... FAILED\n\n---- a::bad stdout ----\nthread 'a::bad' (7) panicked at /rustc/5980/library/core/src/time.rs:201:18:\noverflow\nstack backtrace:\n   0: __rustc::rust_begin_unwind\n             at /rustc/5980/library/std/src/panicking.rs:689:5\n   1: a::inner\n             at ./src/a.rs:30:9\n   2: a::outer\n             at ./src/a.rs:12:5\n\ntest result: FAILED. 0 passed; 1 failed; 0 ignored\n",
+        );
+        let bad = report.red().next();
+        assert_eq!(
+            bad.map(|case| case.frames.clone()),
+            Some(vec![
+                ("src/a.rs".to_owned(), 12),
+                ("src/a.rs".to_owned(), 30),
+                ("/rustc/5980/library/core/src/time.rs".to_owned(), 201),
+            ])
+        );
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! Small edits of one place, in the order in which people make the mistakes that they mend.
 
+mod alike;
+mod expression;
+mod missing;
 mod statement;
 mod table;
+mod token;
 
 use std::collections::BTreeSet;
 
-use self::table::{OPERATORS, PAIRS};
 use crate::language::Language;
 use crate::lexer::{Kind, Token, lex};
 use crate::localise::Region;
@@ -38,6 +41,62 @@ impl Edit {
         out.push_str(&source[self.end..]);
         out
     }
+
+    /// What is really replaced, and by what: two edits of which this is the same make the same text.
+    pub fn core<'a>(&'a self, source: &'a str) -> (usize, usize, &'a str) {
+        let before = &source[self.start..self.end];
+        let head = before
+            .char_indices()
+            .zip(self.text.chars())
+            .take_while(|((_, a), b)| a == b)
+            .last()
+            .map_or(0, |((at, c), _)| at + c.len_utf8());
+        let (old, new) = (&before[head..], &self.text[head..]);
+        let tail: usize = old
+            .chars()
+            .rev()
+            .zip(new.chars().rev())
+            .take_while(|(a, b)| a == b)
+            .map(|(a, _)| a.len_utf8())
+            .sum();
+        let new = &new[..new.len() - tail];
+        (self.start + head, self.end - tail, new)
+    }
+
+    /// The first line that the edit leaves in its place.
+    pub fn line_after(&self, source: &str) -> String {
+        let begin = source[..self.start].rfind('\n').map_or(0, |at| at + 1);
+        let end = source[self.end..]
+            .find('\n')
+            .map_or(source.len(), |at| self.end + at);
+        let whole = [
+            &source[begin..self.start],
+            &self.text,
+            &source[self.end..end],
+        ]
+        .concat();
+        whole.lines().next().unwrap_or("").trim().to_owned()
+    }
+
+    /// The line that the edit begins in, as it was.
+    pub fn line_before(&self, source: &str) -> String {
+        let begin = source[..self.start].rfind('\n').map_or(0, |at| at + 1);
+        let end = source[self.start..]
+            .find('\n')
+            .map_or(source.len(), |at| self.start + at);
+        source[begin..end].trim().to_owned()
+    }
+
+    /// Whether one number takes the place of another.
+    pub fn swaps_number(&self, source: &str) -> bool {
+        let number = |text: &str| {
+            text.starts_with(|c: char| c.is_ascii_digit())
+                && text
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.'))
+        };
+        number(&source[self.start..self.end]) && number(&self.text)
+    }
 }
 
 /// Makes the edits of one region.
@@ -51,14 +110,18 @@ pub fn edits(region: &Region, source: &str, language: Language) -> Vec<Edit> {
         source,
         language,
         tokens: &tokens,
+        body: 0,
         edits: Vec::new(),
     };
+    made.body = made.parameters(&inside).map_or(0, |(_, body)| body);
     let names = made.names(&inside);
     let numbers: BTreeSet<&str> = inside
         .iter()
         .filter(|at| tokens[**at].kind == Kind::Number)
         .map(|at| tokens[*at].text)
         .collect();
+    let unread = made.unread(&inside);
+    let attributes = made.attributes(&inside);
     for at in inside {
         made.operator(at);
         made.number(at, &numbers);
@@ -68,6 +131,15 @@ pub fn edits(region: &Region, source: &str, language: Language) -> Vec<Edit> {
         made.negated(at);
         made.swapped_arguments(at);
         made.wrapped(at);
+        made.forgotten_parameter(at, &unread);
+        made.none_tests(at);
+        made.other_attribute(at, &attributes);
+        made.one_more_condition(at);
+        made.counterpart(at, &names);
+        made.every_mention(at, &names);
+        made.bounded(at, &names);
+        made.saturated(at);
+        made.local_for_attribute(at, &names);
     }
     made.statements();
     made.edits
@@ -78,6 +150,8 @@ struct Making<'a> {
     source: &'a str,
     language: Language,
     tokens: &'a [Token<'a>],
+    /// The first token after the signature: what stands before it names types and parameters, and reads none.
+    body: usize,
     edits: Vec<Edit>,
 }
 
@@ -166,86 +240,6 @@ impl<'a> Making<'a> {
         })
     }
 
-    fn operator(&mut self, at: usize) {
-        let token = &self.tokens[at];
-        let Some((_, others)) = OPERATORS.iter().find(|(one, _)| *one == token.text) else {
-            return;
-        };
-        if token.kind == Kind::Sign && !self.is_binary(at) && !matches!(token.text, ".." | "..=") {
-            return;
-        }
-        for (rank, other) in others.iter().enumerate() {
-            if self.language == Language::Rust && *other == "//" {
-                continue;
-            }
-            self.replace(at, other, if rank == 0 { 1.0 } else { 0.6 });
-        }
-    }
-
-    fn number(&mut self, at: usize, near: &BTreeSet<&str>) {
-        let token = &self.tokens[at];
-        if token.kind != Kind::Number {
-            return;
-        }
-        if let Ok(value) = token.text.replace('_', "").parse::<i64>() {
-            // Off by one happens around the ends of things, 0 and 1; a larger number is mostly meant, and one beside it
-            // would only fit the tests.
-            let prior = if value <= 2 { 0.8 } else { 0.25 };
-            self.replace(at, &(value + 1).to_string(), prior);
-            if value > 0 {
-                self.replace(at, &(value - 1).to_string(), prior);
-            }
-            for other in ["0", "1", "2", "10", "100"] {
-                self.replace(at, other, 0.15);
-            }
-        }
-        for other in near.iter().take(8) {
-            self.replace(at, other, 0.2);
-        }
-    }
-
-    /// `x` becomes `x - 1` or `x + 1`; so do calls of `len`.
-    fn off_by_one(&mut self, at: usize) {
-        let token = &self.tokens[at];
-        let (next, before) = (self.text(at + 1), self.before(at));
-        let line_begins = at == 0 || self.tokens[at - 1].line != token.line;
-        if token.kind == Kind::Word
-            && self.is_value(at)
-            && !matches!(next, "(" | "." | ":" | "=" | "::" | "!" | "[" | "{" | "as")
-            && !line_begins
-        {
-            let tight = matches!(next, "*" | "/" | "//" | "%" | "**")
-                || matches!(
-                    before,
-                    "*" | "/" | "//" | "%" | "**" | "-" | "not" | "!" | "&"
-                );
-            for sign in ["-", "+"] {
-                let text = if tight {
-                    format!("({} {sign} 1)", token.text)
-                } else {
-                    format!("{} {sign} 1", token.text)
-                };
-                self.replace(at, &text, if tight { 0.55 } else { 0.5 });
-            }
-        }
-        if token.text == ")" {
-            let Some(open) = self.opening(at) else { return };
-            if matches!(self.before(open), "len") && !matches!(next, "." | "[") {
-                for sign in ["-", "+"] {
-                    let what = format!("`{sign} 1` after `{}()`", self.before(open));
-                    self.push(
-                        token.end(),
-                        token.end(),
-                        format!(" {sign} 1"),
-                        token.line,
-                        0.5,
-                        what,
-                    );
-                }
-            }
-        }
-    }
-
     /// A name that is read here: not a keyword, not being defined, not a parameter of a signature.
     fn is_value(&self, at: usize) -> bool {
         const KEYWORDS: [&str; 62] = [
@@ -275,16 +269,18 @@ impl<'a> Making<'a> {
                     | "::"
             )
             && token.line != self.region.first
+            && at >= self.body
     }
 
     /// Names read in the region, with the parameters of its function.
     fn names(&self, inside: &[usize]) -> Vec<&'a str> {
+        let parameters = self
+            .parameters(inside)
+            .map_or_else(Vec::new, |(names, _)| names);
         let mut names: Vec<&str> = Vec::new();
         for at in inside {
             let token = &self.tokens[*at];
-            let parameter = token.kind == Kind::Word
-                && token.line == self.region.first
-                && matches!(self.text(at + 1), ":" | "," | ")" | "=");
+            let parameter = *at < self.body && parameters.contains(&token.text);
             if (self.is_value(*at) || parameter)
                 && self.text(at + 1) != "("
                 && !names.contains(&token.text)
@@ -295,124 +291,6 @@ impl<'a> Making<'a> {
         }
         names.truncate(14);
         names
-    }
-
-    fn other_name(&mut self, at: usize, names: &[&str]) {
-        let token = &self.tokens[at];
-        if token.kind != Kind::Word || token.line == self.region.first && self.before(at) == "def" {
-            return;
-        }
-        for (one, other) in PAIRS {
-            if token.text == *one {
-                self.replace(at, other, 0.7);
-            } else if token.text == *other {
-                self.replace(at, one, 0.7);
-            }
-        }
-        if self.is_value(at)
-            && self.text(at + 1) != "("
-            && self.text(at + 1) != "="
-            && names.contains(&token.text)
-        {
-            for name in names.iter().filter(|name| **name != token.text) {
-                self.replace(at, name, 0.3);
-            }
-        }
-    }
-
-    /// `x + 1` becomes `x`.
-    fn dropped_term(&mut self, at: usize) {
-        let token = &self.tokens[at];
-        if matches!(token.text, "+" | "-") && self.is_binary(at) {
-            if let Some(term) = self.tokens.get(at + 1).filter(|term| {
-                matches!(term.kind, Kind::Number | Kind::Word) && term.line == token.line
-            }) {
-                let start = self.source[..token.start].trim_end().len();
-                self.push(
-                    start,
-                    term.end(),
-                    String::new(),
-                    token.line,
-                    0.6,
-                    format!("`{} {}` goes", token.text, term.text),
-                );
-            }
-        }
-        if matches!(token.text, "not" | "!")
-            && !self.is_operand_end(at.wrapping_sub(1))
-            && self.text(at + 1) != "in"
-        {
-            let end = self
-                .tokens
-                .get(at + 1)
-                .map_or(token.end(), |next| next.start);
-            self.push(
-                token.start,
-                end,
-                String::new(),
-                token.line,
-                0.7,
-                format!("`{}` goes", token.text),
-            );
-        }
-    }
-
-    /// A condition and its opposite; a part of a condition taken out.
-    fn negated(&mut self, at: usize) {
-        let token = &self.tokens[at];
-        if !matches!(token.text, "if" | "while" | "elif") || self.text(at + 1) == "let" {
-            return;
-        }
-        let closing = if self.language == Language::Rust {
-            "{"
-        } else {
-            ":"
-        };
-        let mut depth = 0i32;
-        let end = (at + 1..self.tokens.len().min(at + 60)).find(|other| {
-            match self.text(*other) {
-                "(" | "[" => depth += 1,
-                ")" | "]" => depth -= 1,
-                _ => {}
-            }
-            depth == 0 && self.text(*other) == closing
-        });
-        let Some(end) = end else { return };
-        let (start, stop) = (self.tokens[at + 1].start, self.tokens[end - 1].end());
-        let condition = &self.source[start..stop];
-        let text = if self.language == Language::Rust {
-            format!("!({condition})")
-        } else {
-            format!("not ({condition})")
-        };
-        self.push(
-            start,
-            stop,
-            text,
-            token.line,
-            0.5,
-            "the condition is negated".into(),
-        );
-        for part in at + 2..end {
-            if matches!(self.text(part), "and" | "or" | "&&" | "||") {
-                self.push(
-                    start,
-                    self.tokens[part + 1].start,
-                    String::new(),
-                    token.line,
-                    0.4,
-                    "the first part of the condition goes".into(),
-                );
-                self.push(
-                    self.tokens[part - 1].end(),
-                    stop,
-                    String::new(),
-                    token.line,
-                    0.4,
-                    "the last part of the condition goes".into(),
-                );
-            }
-        }
     }
 
     fn opening(&self, close: usize) -> Option<usize> {
@@ -431,76 +309,6 @@ impl<'a> Making<'a> {
         }
         None
     }
-
-    /// `f(a, b)` becomes `f(b, a)`.
-    fn swapped_arguments(&mut self, at: usize) {
-        let simple = |at: usize| {
-            self.tokens
-                .get(at)
-                .is_some_and(|token| token.kind != Kind::Sign)
-        };
-        let call = self.text(at) == "("
-            && self
-                .tokens
-                .get(at.wrapping_sub(1))
-                .is_some_and(|token| token.kind == Kind::Word)
-            && !matches!(self.before(at.wrapping_sub(1)), "def" | "fn");
-        if call
-            && simple(at + 1)
-            && self.text(at + 2) == ","
-            && simple(at + 3)
-            && matches!(self.text(at + 4), ")" | ",")
-        {
-            let (a, b) = (&self.tokens[at + 1], &self.tokens[at + 3]);
-            self.push(
-                a.start,
-                b.end(),
-                format!("{}, {}", b.text, a.text),
-                a.line,
-                0.5,
-                "two arguments change places".into(),
-            );
-        }
-    }
-
-    /// A value passed through a small function.
-    fn wrapped(&mut self, at: usize) {
-        let token = &self.tokens[at];
-        if !self.is_value(at)
-            || matches!(self.text(at + 1), "(" | "=" | ":" | "." | "::" | "!" | "{")
-            || matches!(self.before(at), "," | "") && self.text(at + 1) == "in"
-        {
-            return;
-        }
-        let line_begins = at == 0 || self.tokens[at - 1].line != token.line;
-        if line_begins {
-            return;
-        }
-        let wraps: &[&str] = match self.language {
-            Language::Python => &[
-                "{}.lower()",
-                "{}.strip()",
-                "abs({})",
-                "str({})",
-                "int({})",
-                "len({})",
-                "list({})",
-                "sorted({})",
-                "-{}",
-            ],
-            Language::Rust => &[
-                "{}.abs()",
-                "{}.trim()",
-                "{}.to_lowercase()",
-                "{}.len()",
-                "-{}",
-                "!{}",
-            ],
-        };
-        for wrap in wraps {
-            self.replace(at, &wrap.replace("{}", token.text), 0.12);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -512,6 +320,7 @@ mod tests {
         let region = Region {
             path: path.into(),
             name: "f".into(),
+            owner: String::new(),
             first: 1,
             last,
             score: 1.0,
@@ -582,6 +391,107 @@ mod tests {
     }
 
     #[test]
+    fn what_was_left_out_is_within_one_edit() {
+        makes(
+            "a.py",
+            "def f(items, sep=' '):\n    return ' '.join(items)\n",
+            "def f(items, sep=' '):\n    return sep.join(items)\n",
+        );
+        makes(
+            "a.py",
+            "def f(a, months):\n    return g(a)\n",
+            "def f(a, months):\n    return g(a, months)\n",
+        );
+        makes(
+            "a.py",
+            "def f(n):\n    if n:\n        return 1\n",
+            "def f(n):\n    if n is not None:\n        return 1\n",
+        );
+        makes(
+            "a.py",
+            "def f(n):\n    if not n:\n        n = 1\n",
+            "def f(n):\n    if n is None:\n        n = 1\n",
+        );
+        makes(
+            "a.py",
+            "def f(n):\n    rest = n\n    yield rest\n",
+            "def f(n):\n    rest = n\n    if rest:\n        yield rest\n",
+        );
+        makes(
+            "a.rs",
+            "fn f(n: u32, w: u32) {\n    if n + w > 3 {\n    }\n}\n",
+            "fn f(n: u32, w: u32) {\n    if n > 0 && n + w > 3 {\n    }\n}\n",
+        );
+        makes(
+            "a.py",
+            "class A:\n    def f(self):\n        return self.low + self.high\n",
+            "class A:\n    def f(self):\n        return self.high + self.high\n",
+        );
+    }
+
+    #[test]
+    fn names_that_are_alike_are_within_one_edit() {
+        makes(
+            "a.rs",
+            "fn f(v: &[u8]) -> Option<&u8> {\n    v.first_mut()\n}\n",
+            "fn f(v: &[u8]) -> Option<&u8> {\n    v.last_mut()\n}\n",
+        );
+        makes(
+            "a.rs",
+            "fn f(a_in: &[u8], b_in: &[u8]) {\n    let x = g(b_in, a_in.start, a_in.end);\n}\n",
+            "fn f(a_in: &[u8], b_in: &[u8]) {\n    let x = g(b_in, b_in.start, b_in.end);\n}\n",
+        );
+        makes(
+            "a.rs",
+            "fn f(s: &S) -> u32 {\n    let n = s.end(1)[0] - s.start();\n    n\n}\n",
+            "fn f(s: &S) -> u32 {\n    let n = s.end(1)[0].saturating_sub(s.start());\n    n\n}\n",
+        );
+        makes(
+            "a.py",
+            "def f(day_a, day_b):\n    return g(day_a, day_b)\n",
+            "def f(day_a, day_b):\n    return g(min(day_a, day_b), day_b)\n",
+        );
+        makes(
+            "a.rs",
+            "fn f(&self) {\n    let text = 1;\n    g(text, self.all.len());\n}\n",
+            "fn f(&self) {\n    let text = 1;\n    g(text, text.len());\n}\n",
+        );
+    }
+
+    #[test]
+    fn behaviour_is_not_taken_out() {
+        let made = all(
+            "def f(a):\n    check(a)\n    raise Bad()\n    n += 1\n    return a\n",
+            "a.py",
+        );
+        assert!(
+            made.iter()
+                .all(|one| one.contains("check(a)") || one.contains("check(")),
+            "{made:#?}"
+        );
+        assert!(
+            made.iter().all(|one| one.contains("raise Bad()")),
+            "{made:#?}"
+        );
+        assert!(
+            made.iter().any(|one| !one.contains("n += 1")),
+            "counting may be one too many"
+        );
+    }
+
+    #[test]
+    fn types_of_parameters_are_not_values() {
+        let source = "def f(\n    a: float,\n    b: str = 1,\n) -> str:\n    return a\n";
+        for made in all(source, "a.py") {
+            assert!(
+                made.contains("a: float") && made.contains("b: str") && made.contains("-> str"),
+                "{made}"
+            );
+        }
+        makes("a.py", source, &source.replace("return a", "return b"));
+    }
+
+    #[test]
     fn generics_and_references_are_not_operators() {
         let made = all("fn f(v: &Vec<u8>) -> Vec<u8> {\n    g(&v)\n}\n", "a.rs");
         assert!(
@@ -597,6 +507,7 @@ mod tests {
             &Region {
                 path: "a.py".into(),
                 name: "f".into(),
+                owner: String::new(),
                 first: 1,
                 last: 6,
                 score: 1.0,

@@ -31,7 +31,10 @@ pub fn is_off_limits(path: &str) -> bool {
             "tests"
                 | "test"
                 | "testing"
+                | "bench"
                 | "benches"
+                | "benchmarks"
+                | "fuzz"
                 | "examples"
                 | "target"
                 | "build"
@@ -47,7 +50,14 @@ pub fn is_off_limits(path: &str) -> bool {
         || name.ends_with("_tests.rs")
         || matches!(
             name,
-            "conftest.py" | "setup.py" | "build.rs" | "tests.rs" | "tests.py" | "noxfile.py"
+            "conftest.py"
+                | "setup.py"
+                | "build.rs"
+                | "test.rs"
+                | "test.py"
+                | "tests.rs"
+                | "tests.py"
+                | "noxfile.py"
         )
 }
 

@@ -170,9 +170,9 @@ fn rust_literal(rest: &str) -> Option<usize> {
         }
         return None;
     }
-    if body.starts_with('\'') {
+    if let Some(inner) = body.strip_prefix('\'') {
         // A character, or a lifetime.
-        let mut chars = body[1..].char_indices();
+        let mut chars = inner.char_indices();
         let (_, first) = chars.next()?;
         if first == '\\' {
             let end = body[2..]

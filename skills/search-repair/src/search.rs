@@ -4,14 +4,17 @@ use std::collections::BTreeSet;
 
 use moat_sdk::report::Report;
 
-use crate::edit::{Edit, edits};
-use crate::language::Language;
+use crate::candidate::candidates;
+use crate::edit::Edit;
+use crate::executed::Executed;
 use crate::localise::{Hints, Sources, regions};
 
 /// Runs the project's tests on the files as they are now.
 pub trait Tests {
-    /// Exit status and what was read from the output; `None` when time is up.
-    fn run(&mut self, timeout_ms: Option<u64>) -> Option<TestRun>;
+    /// Exit status and what was read from the output, with arguments appended to the command; `None` when time is up.
+    fn run(&mut self, args: &[String], timeout_ms: Option<u64>) -> Option<TestRun>;
+    /// The lines that the tests chosen by these arguments execute; empty where that cannot be known.
+    fn executed(&mut self, sources: &Sources, focus: &[String]) -> Executed;
     /// Replaces a file.
     fn write(&mut self, path: &str, text: &str);
     /// Tells a watching person.
@@ -25,6 +28,8 @@ pub struct TestRun {
     pub green: bool,
     /// Whether the tests could run at all.
     pub report: Report,
+    /// Arguments that make the command repeat only what was red, if such are known.
+    pub focus: Option<Vec<String>>,
     /// Wall clock.
     pub duration_ms: u64,
 }
@@ -44,19 +49,39 @@ pub enum Found {
     /// The tests cannot run, so they cannot guide.
     NoGuide,
     /// Nothing within reach; the files are as they were.
-    Nothing {
-        /// How many candidates were tried.
-        tried: u32,
-        /// Whether time ran out before the candidates did.
-        out_of_time: bool,
-    },
+    Nothing(Vain),
 }
 
-/// More candidates than this are guesses.
-const CANDIDATES_MAX: usize = 4_000;
+/// What a search in vain looked at, for a person who goes on from there.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Vain {
+    /// How many candidates were tried.
+    pub tried: u32,
+    /// How many there were.
+    pub of: usize,
+    /// Whether time ran out before the candidates did.
+    pub out_of_time: bool,
+    /// Whether edits were found that make the tests pass, and the tests do not say which of them is right.
+    pub open: bool,
+    /// The tests that were red.
+    pub red: Vec<String>,
+    /// The functions that were searched first, with their places.
+    pub looked: Vec<String>,
+    /// Edits that helped some tests but not all, or that others could stand for.
+    pub near: Vec<String>,
+}
 
 /// Edits that are kept one after the other while each of them turns tests green.
 const STEPS_MAX: usize = 3;
+
+/// How many more candidates are tried for one that helps all, when one was found that helps some tests.
+const AFTER_BETTER: usize = 60;
+
+/// How many more candidates are tried after one that makes all tests pass: another place that does, too, makes it a guess.
+const AFTER_GREEN: usize = 40;
+
+/// Other numbers that are tried where one was found.
+const SIBLINGS_MAX: usize = 6;
 
 /// Searches for a repair. `refused` are lines that an earlier attempt added and that were turned down.
 pub fn search(
@@ -65,180 +90,340 @@ pub fn search(
     refused: &BTreeSet<String>,
     tests: &mut impl Tests,
 ) -> Found {
-    let Some(first) = tests.run(None) else {
-        return Found::Nothing {
-            tried: 0,
+    let Some(first) = tests.run(&[], None) else {
+        return Found::Nothing(Vain {
             out_of_time: true,
-        };
+            ..Vain::default()
+        });
     };
     if first.green {
         return Found::NothingRed;
     }
-    let mut red = names(&first.report);
-    if red.is_empty() {
+    if names(&first.report).is_empty() {
         return Found::NoGuide;
     }
     let original = sources.clone();
-    let timeout_ms = Some(first.duration_ms * 3 + 5_000);
-    let mut report = first.report;
     let mut kept: Vec<Edit> = Vec::new();
-    let mut tried = 0;
+    let mut vain = Vain {
+        red: names(&first.report).into_iter().take(10).collect(),
+        ..Vain::default()
+    };
+    let mut base = first;
     for _ in 0..STEPS_MAX {
-        match step(
-            &sources, &report, &red, hints, refused, tests, timeout_ms, &mut tried,
-        ) {
-            Step::Green(edit) => {
+        let mut step = Step::begin(&sources, base, hints, refused, tests);
+        let end = step.search(tests, &mut vain);
+        match end {
+            End::Green(edit) => {
                 kept.push(edit);
+                let tried = vain.tried;
                 return Found::Repair { edits: kept, tried };
             }
-            Step::Better(edit, better) => {
+            End::Better(edit, better) => {
+                vain.near
+                    .push(format!("{} turns some tests green", told(&edit)));
                 let text = edit.apply(&sources[&edit.path]);
                 sources.insert(edit.path.clone(), text);
-                red = names(&better);
-                report = better;
+                base = better;
                 kept.push(edit);
             }
-            Step::Nothing { out_of_time } => {
-                for edit in &kept {
-                    tests.write(&edit.path, &original[&edit.path]);
-                }
-                return Found::Nothing { tried, out_of_time };
-            }
+            End::Nothing => break,
         }
     }
     for edit in &kept {
         tests.write(&edit.path, &original[&edit.path]);
     }
-    Found::Nothing {
-        tried,
-        out_of_time: false,
-    }
+    Found::Nothing(vain)
 }
 
-enum Step {
+enum End {
     Green(Edit),
-    Better(Edit, Report),
-    Nothing { out_of_time: bool },
+    Better(Edit, TestRun),
+    Nothing,
+}
+
+/// What one candidate comes to.
+enum Judged {
+    Green,
+    Better(TestRun),
+    Worse,
+    OutOfTime,
 }
 
 fn names(report: &Report) -> BTreeSet<String> {
     report.red().map(|case| case.name.clone()).collect()
 }
 
-/// Tries one edit at a time; the files hold the edit that is returned, and are as before when none is.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "one call, from `search` above, whose state this is"
-)]
-fn step(
-    sources: &Sources,
-    report: &Report,
-    red: &BTreeSet<String>,
-    hints: &Hints,
-    refused: &BTreeSet<String>,
-    tests: &mut impl Tests,
-    timeout_ms: Option<u64>,
-    tried: &mut u32,
-) -> Step {
-    let cases: Vec<_> = report.red().cloned().collect();
-    let candidates = candidates(sources, &cases, hints, refused);
-    let total = candidates.len();
-    let mut better: Option<(Edit, Report)> = None;
-    let mut dirty: Option<String> = None;
-    for (at, edit) in candidates.into_iter().enumerate() {
-        tests.note(&format!(
-            "candidate {} of {total}: {}:{} {}",
-            at + 1,
-            edit.path,
-            edit.line,
-            edit.what
-        ));
-        if let Some(path) = dirty
-            .replace(edit.path.clone())
-            .filter(|path| *path != edit.path)
-        {
-            tests.write(&path, &sources[&path]);
+fn told(edit: &Edit) -> String {
+    format!("{}:{}: {}", edit.path, edit.line, edit.what)
+}
+
+/// The search for one edit. Candidates are tried one at a time; the files hold the edit that is returned, and are as before when none is.
+struct Step<'a> {
+    sources: &'a Sources,
+    /// The whole suite on the sources as they are.
+    base: TestRun,
+    red: BTreeSet<String>,
+    /// Arguments that run the red tests alone, and how long they may take.
+    focus: Option<(Vec<String>, u64)>,
+    candidates: Vec<Edit>,
+    looked: Vec<String>,
+    dirty: Option<String>,
+}
+
+impl<'a> Step<'a> {
+    fn begin(
+        sources: &'a Sources,
+        base: TestRun,
+        hints: &Hints,
+        refused: &BTreeSet<String>,
+        tests: &mut impl Tests,
+    ) -> Step<'a> {
+        let red = names(&base.report);
+        let focus = focused(&base, &red, tests);
+        let executed = match &focus {
+            Some((args, _)) => tests.executed(sources, args),
+            None => Executed::default(),
+        };
+        let cases: Vec<_> = base.report.red().cloned().collect();
+        let regions = regions(sources, &cases, hints, &executed);
+        let looked = regions.iter().filter(|region| region.score >= 1.0);
+        let looked = looked
+            .filter(|region| !region.name.is_empty())
+            .take(8)
+            .map(|region| {
+                format!(
+                    "{} ({}:{}-{})",
+                    region.name, region.path, region.first, region.last
+                )
+            })
+            .collect();
+        Step {
+            sources,
+            candidates: candidates(sources, &regions, &cases, &executed, refused),
+            base,
+            red,
+            focus,
+            looked,
+            dirty: None,
         }
-        tests.write(&edit.path, &edit.apply(&sources[&edit.path]));
-        *tried += 1;
-        let Some(run) = tests.run(timeout_ms) else {
-            restore(tests, sources, dirty.as_deref());
-            return better_or(better, tests, sources, true);
+    }
+
+    fn search(&mut self, tests: &mut impl Tests, vain: &mut Vain) -> End {
+        if vain.looked.is_empty() {
+            vain.looked.clone_from(&self.looked);
+        }
+        let candidates = std::mem::take(&mut self.candidates);
+        vain.of += candidates.len();
+        let mut best: Option<(&Edit, TestRun)> = None;
+        let mut patience = usize::MAX;
+        let mut open_numbers: BTreeSet<(&str, usize)> = BTreeSet::new();
+        for (at, edit) in candidates.iter().enumerate() {
+            if open_numbers.contains(&(edit.path.as_str(), edit.start))
+                && edit.swaps_number(&self.sources[&edit.path])
+            {
+                continue;
+            }
+            if patience == 0 {
+                break;
+            }
+            patience -= 1;
+            tests.note(&format!(
+                "candidate {} of {}: {}",
+                at + 1,
+                candidates.len(),
+                told(edit)
+            ));
+            vain.tried += 1;
+            match self.judge(edit, tests) {
+                Judged::Green => {
+                    let later = &candidates[at + 1..];
+                    let meant = match self.determined(edit, later, tests, vain) {
+                        Some(true) => self.alone(edit, later, tests, vain),
+                        other => other,
+                    };
+                    match meant {
+                        Some(true) => return End::Green(edit.clone()),
+                        Some(false) if edit.swaps_number(&self.sources[&edit.path]) => {
+                            open_numbers.insert((edit.path.as_str(), edit.start));
+                        }
+                        Some(false) => {
+                            self.restore(tests);
+                            return End::Nothing;
+                        }
+                        None => {
+                            vain.out_of_time = true;
+                            break;
+                        }
+                    }
+                }
+                Judged::Better(run) => {
+                    let fewer =
+                        |best: &TestRun| names(&run.report).len() < names(&best.report).len();
+                    if best.as_ref().is_none_or(|(_, best)| fewer(best)) {
+                        best = Some((edit, run));
+                        patience = patience.min(AFTER_BETTER);
+                    }
+                }
+                Judged::Worse => {}
+                Judged::OutOfTime => {
+                    vain.out_of_time = true;
+                    break;
+                }
+            }
+        }
+        self.restore(tests);
+        match best {
+            Some((edit, run)) if !vain.out_of_time => {
+                tests.write(&edit.path, &edit.apply(&self.sources[&edit.path]));
+                End::Better(edit.clone(), run)
+            }
+            Some((edit, _)) => {
+                vain.near
+                    .push(format!("{} turns some tests green", told(edit)));
+                End::Nothing
+            }
+            None => End::Nothing,
+        }
+    }
+
+    /// Tries one edit: on the red tests first, on the whole suite when they look better.
+    fn judge(&mut self, edit: &Edit, tests: &mut impl Tests) -> Judged {
+        self.put(edit, tests);
+        if let Some((args, timeout_ms)) = &self.focus {
+            let Some(run) = tests.run(args, Some(*timeout_ms)) else {
+                return Judged::OutOfTime;
+            };
+            let now = names(&run.report);
+            let fewer = !now.is_empty() && now.len() < self.red.len() && now.is_subset(&self.red);
+            if !run.green && !fewer {
+                return Judged::Worse;
+            }
+        }
+        let Some(run) = tests.run(&[], Some(patience(self.base.duration_ms))) else {
+            return Judged::OutOfTime;
         };
         if run.green {
-            return Step::Green(edit);
+            return Judged::Green;
         }
         let now = names(&run.report);
         let improves = !now.is_empty()
-            && now.len() < red.len()
-            && now.is_subset(red)
-            && run.report.ran >= report.ran;
-        if improves
-            && better
-                .as_ref()
-                .is_none_or(|(_, best)| now.len() < names(best).len())
-        {
-            better = Some((edit, run.report));
+            && now.len() < self.red.len()
+            && now.is_subset(&self.red)
+            && run.report.ran >= self.base.report.ran;
+        if improves {
+            Judged::Better(run)
+        } else {
+            Judged::Worse
         }
     }
-    restore(tests, sources, dirty.as_deref());
-    better_or(better, tests, sources, false)
-}
 
-fn restore(tests: &mut impl Tests, sources: &Sources, dirty: Option<&str>) {
-    if let Some(path) = dirty {
-        tests.write(path, &sources[path]);
+    /// Whether the tests really ask for this edit: where another number would do as well, they do not say which is right.
+    /// Leaves the edit in the files; `None` when time is up.
+    fn determined(
+        &mut self,
+        edit: &Edit,
+        later: &[Edit],
+        tests: &mut impl Tests,
+        vain: &mut Vain,
+    ) -> Option<bool> {
+        let source = &self.sources[&edit.path];
+        if !edit.swaps_number(source) {
+            return Some(true);
+        }
+        let siblings = later.iter().filter(|other| {
+            (&other.path, other.start, other.end) == (&edit.path, edit.start, edit.end)
+                && other.swaps_number(source)
+        });
+        for other in siblings.take(SIBLINGS_MAX) {
+            vain.tried += 1;
+            match self.judge(other, tests) {
+                Judged::Green => {
+                    vain.open = true;
+                    vain.near.push(format!(
+                        "{} makes the tests pass, but so does `{}`: they do not say which number is right",
+                        told(edit),
+                        other.text
+                    ));
+                    return Some(false);
+                }
+                Judged::OutOfTime => return None,
+                Judged::Better(_) | Judged::Worse => {}
+            }
+        }
+        self.put(edit, tests);
+        Some(true)
+    }
+
+    /// Whether no other place could be edited as well: where one can, the tests do not say which of the two is at fault.
+    /// Leaves the edit in the files; `None` when time is up.
+    fn alone(
+        &mut self,
+        edit: &Edit,
+        later: &[Edit],
+        tests: &mut impl Tests,
+        vain: &mut Vain,
+    ) -> Option<bool> {
+        tests.note(&format!(
+            "{} makes the tests pass; looking for others that do",
+            told(edit)
+        ));
+        let elsewhere = later
+            .iter()
+            .filter(|other| (&other.path, other.line) != (&edit.path, edit.line));
+        for other in elsewhere.take(AFTER_GREEN) {
+            vain.tried += 1;
+            match self.judge(other, tests) {
+                Judged::Green => {
+                    vain.open = true;
+                    vain.near.push(format!(
+                        "{} makes the tests pass, but so does {}: they do not say which is right",
+                        told(edit),
+                        told(other)
+                    ));
+                    return Some(false);
+                }
+                Judged::OutOfTime => return None,
+                Judged::Better(_) | Judged::Worse => {}
+            }
+        }
+        self.put(edit, tests);
+        Some(true)
+    }
+
+    /// Writes an edit, and puts back the file that the last one was in.
+    fn put(&mut self, edit: &Edit, tests: &mut impl Tests) {
+        let path = self.dirty.replace(edit.path.clone());
+        if let Some(path) = path.filter(|path| *path != edit.path) {
+            tests.write(&path, &self.sources[&path]);
+        }
+        tests.write(&edit.path, &edit.apply(&self.sources[&edit.path]));
+    }
+
+    fn restore(&mut self, tests: &mut impl Tests) {
+        if let Some(path) = self.dirty.take() {
+            tests.write(&path, &self.sources[&path]);
+        }
     }
 }
 
-fn better_or(
-    better: Option<(Edit, Report)>,
+/// What a run may take when it took so long before: an edit can make a loop endless.
+fn patience(duration_ms: u64) -> u64 {
+    duration_ms * 3 + 3_000
+}
+
+/// The red tests alone, when their runner can be told so and they are just as red then.
+fn focused(
+    base: &TestRun,
+    red: &BTreeSet<String>,
     tests: &mut impl Tests,
-    sources: &Sources,
-    out_of_time: bool,
-) -> Step {
-    match better {
-        Some((edit, report)) if !out_of_time => {
-            tests.write(&edit.path, &edit.apply(&sources[&edit.path]));
-            Step::Better(edit, report)
-        }
-        _ => Step::Nothing { out_of_time },
-    }
-}
-
-/// All candidates, the most promising first, each resulting text once.
-pub fn candidates(
-    sources: &Sources,
-    red: &[moat_sdk::report::Case],
-    hints: &Hints,
-    refused: &BTreeSet<String>,
-) -> Vec<Edit> {
-    let mut weighted: Vec<(f64, Edit)> = Vec::new();
-    for region in regions(sources, red, hints).into_iter().take(40) {
-        let Some((text, language)) = sources.get(&region.path).zip(Language::of(&region.path))
-        else {
-            continue;
-        };
-        weighted.extend(
-            edits(&region, text, language)
-                .into_iter()
-                .map(|edit| (region.score * edit.prior, edit)),
-        );
-    }
-    // A stable sort: of equal weight, the earlier place comes first, so that a search repeats itself exactly.
-    weighted.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let mut seen = BTreeSet::new();
-    let fresh = weighted.into_iter().map(|(_, edit)| edit).filter(|edit| {
-        let text = edit.apply(&sources[&edit.path]);
-        let line = text
-            .lines()
-            .nth(edit.line as usize - 1)
-            .unwrap_or("")
-            .trim()
-            .to_owned();
-        !refused.contains(&line) && seen.insert((edit.path.clone(), text))
-    });
-    fresh.take(CANDIDATES_MAX).collect()
+) -> Option<(Vec<String>, u64)> {
+    let args = base.focus.clone()?;
+    tests.note("running the failing tests alone");
+    // What was built for the whole suite is there; twice, because the first such run may have to build for itself.
+    tests.run(&args, Some(patience(base.duration_ms)))?;
+    let alone = tests.run(&args, Some(patience(base.duration_ms)))?;
+    let same = !alone.green && names(&alone.report) == *red;
+    same.then(|| (args, patience(alone.duration_ms)))
 }
 
 #[cfg(test)]
@@ -251,22 +436,31 @@ mod tests {
     struct Scripted {
         files: Sources,
         good: Vec<&'static str>,
+        bad: Option<&'static str>,
         budget: u32,
+        whole: u32,
+        focus: Option<Vec<String>>,
+        executed: Executed,
     }
 
     impl Tests for Scripted {
-        fn run(&mut self, _timeout_ms: Option<u64>) -> Option<TestRun> {
+        fn run(&mut self, args: &[String], _timeout_ms: Option<u64>) -> Option<TestRun> {
             self.budget = self.budget.checked_sub(1)?;
-            let green = self
-                .good
-                .iter()
-                .all(|good| self.files["a.py"].contains(good));
+            if args.is_empty() {
+                self.whole += 1;
+            }
+            let bad = self.bad.filter(|bad| self.files["a.py"].contains(bad));
+            let green = bad.is_none()
+                && self
+                    .good
+                    .iter()
+                    .all(|good| self.files["a.py"].contains(good));
             let missing = self
                 .good
                 .iter()
                 .filter(|good| !self.files["a.py"].contains(**good));
-            let cases = missing.map(|good| Case {
-                name: format!("{good}"),
+            let cases = missing.copied().chain(bad).map(|good| Case {
+                name: good.to_string(),
                 outcome: Outcome::Failed,
                 message: String::new(),
                 frames: vec![("a.py".into(), 2)],
@@ -277,8 +471,12 @@ mod tests {
                     cases: cases.collect(),
                     ran: Some(5),
                 },
+                focus: self.focus.clone(),
                 duration_ms: 1,
             })
+        }
+        fn executed(&mut self, _sources: &Sources, _focus: &[String]) -> Executed {
+            self.executed.clone()
         }
         fn write(&mut self, path: &str, text: &str) {
             self.files.insert(path.into(), text.into());
@@ -296,7 +494,11 @@ mod tests {
             Scripted {
                 files: sources,
                 good: good.to_vec(),
+                bad: None,
                 budget,
+                whole: 0,
+                focus: None,
+                executed: Executed::default(),
             },
         )
     }
@@ -332,7 +534,7 @@ mod tests {
             let before = sources.clone();
             let found = search(sources, &Hints::default(), &BTreeSet::new(), &mut tests);
             assert!(
-                matches!(found, Found::Nothing { out_of_time, .. } if out_of_time == (budget == 5)),
+                matches!(found, Found::Nothing(Vain { out_of_time, .. }) if out_of_time == (budget == 5)),
                 "{found:?}"
             );
             assert_eq!(tests.files, before);
@@ -345,7 +547,101 @@ mod tests {
         let refused = BTreeSet::from(["return a <= b or a == 3".to_owned()]);
         assert!(matches!(
             search(sources, &Hints::default(), &refused, &mut tests),
-            Found::Nothing { .. }
+            Found::Nothing(_)
         ));
+    }
+
+    #[test]
+    fn the_whole_suite_runs_only_when_the_red_tests_look_better() {
+        let (sources, mut tests) = scripted(&["a <= b"], 500);
+        tests.focus = Some(vec!["only".into()]);
+        let found = search(sources, &Hints::default(), &BTreeSet::new(), &mut tests);
+        assert!(matches!(found, Found::Repair { .. }), "{found:?}");
+        assert_eq!(tests.whole, 2, "at the beginning and at the end");
+    }
+
+    #[test]
+    fn a_number_that_could_be_another_one_is_no_repair() {
+        // `a == 3` has to go, and any other number does.
+        let (sources, mut tests) = scripted(&[""], 500);
+        tests.good = vec![];
+        tests.bad = Some("a == 3");
+        let before = sources.clone();
+        let found = search(sources, &Hints::default(), &BTreeSet::new(), &mut tests);
+        let Found::Repair { edits, .. } = &found else {
+            panic!("another kind of edit takes it away as well: {found:?}");
+        };
+        assert!(!edits[0].swaps_number(&before["a.py"]), "{edits:?}");
+    }
+
+    #[test]
+    fn two_places_that_do_as_well_are_no_repair() {
+        let sources = Sources::from([(
+            "a.py".to_owned(),
+            "def f(a, b):\n    c = a < b\n    return c or a > b\n".to_owned(),
+        )]);
+        let (_, mut tests) = scripted(&[], 5000);
+        tests.files = sources.clone();
+        tests.bad = Some("c = a < b\n    return c or a > b");
+        let found = search(
+            sources.clone(),
+            &Hints::default(),
+            &BTreeSet::new(),
+            &mut tests,
+        );
+        assert!(
+            matches!(&found, Found::Nothing(vain) if vain.open &&  vain.near.iter().any(|one| one.contains("but so does"))),
+            "{found:?}"
+        );
+        assert_eq!(tests.files, sources);
+    }
+
+    #[test]
+    fn the_innermost_place_on_a_trace_comes_first() {
+        let sources = Sources::from([(
+            "a.py".to_owned(),
+            "def f(a):\n    b = a < 1\n    return g(b < a)\n\ndef g(a):\n    b = a < 2\n    return b < 3\n".to_owned(),
+        )]);
+        let case = Case {
+            name: "t.py::t".into(),
+            outcome: Outcome::Failed,
+            message: String::new(),
+            frames: vec![
+                ("t.py".into(), 1),
+                ("/workspace/a.py".into(), 3),
+                ("/workspace/a.py".into(), 7),
+            ],
+        };
+        let red = [case];
+        let regions = regions(&sources, &red, &Hints::default(), &Executed::default());
+        assert_eq!(regions[0].name, "g");
+        let made = candidates(
+            &sources,
+            &regions,
+            &red,
+            &Executed::default(),
+            &BTreeSet::new(),
+        );
+        assert_eq!(made[0].line, 7, "{:?}", made[0]);
+    }
+
+    #[test]
+    fn lines_that_were_not_executed_come_last() {
+        let sources = Sources::from([(
+            "a.py".to_owned(),
+            "def f(a, b):\n    if a < b:\n        return a < 1\n    return a < 2\n".to_owned(),
+        )]);
+        let executed = Executed::read("moat-executed a.py 1-2,4-4\n");
+        let regions = regions(&sources, &[], &Hints::default(), &executed);
+        let made = candidates(&sources, &regions, &[], &executed, &BTreeSet::new());
+        let first_dead = made.iter().position(|edit| edit.line == 3);
+        let last_alive = made.iter().rposition(|edit| edit.line == 4);
+        assert!(
+            first_dead
+                > made
+                    .iter()
+                    .position(|edit| edit.line == 4 && edit.what.contains("<="))
+        );
+        assert!(last_alive.is_some() && made[0].line != 3);
     }
 }

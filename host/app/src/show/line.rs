@@ -5,7 +5,7 @@ use flow::role::{Decision, Deployment, Outcome, SuiteOutcome, TestOutcome};
 use flow::verdict::Finding;
 
 use crate::show::state::parking_sentence;
-use crate::show::text::one_line;
+use crate::show::text::{first_line, one_line};
 
 /// Tells an event; `None` for those that only the books need.
 pub fn of(recorded: &Recorded) -> Option<String> {
@@ -66,7 +66,9 @@ pub fn of(recorded: &Recorded) -> Option<String> {
                 "attempt {attempt}: says it is true already, {}",
                 one_line(claim, 200)
             ),
-            Outcome::GaveUp(why) => format!("attempt {attempt}: gave up, {}", one_line(why, 200)),
+            Outcome::GaveUp(why) => {
+                format!("attempt {attempt}: gave up, {}", first_line(why, 200))
+            }
         },
         Event::Denied {
             skill, what, times, ..

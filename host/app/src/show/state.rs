@@ -3,7 +3,7 @@
 use flow::event::Parking;
 use flow::run::{Action, End, Run, Stage};
 
-use crate::show::text::one_line;
+use crate::show::text::{first_line, one_line};
 
 /// One word for tables and `--json`; these words are part of the interface.
 pub fn word(run: &Run) -> &'static str {
@@ -58,7 +58,7 @@ pub fn parking_sentence(parking: &Parking) -> String {
         }
         Parking::GaveUp { reason } => format!(
             "the implement skill has no further idea: {}",
-            one_line(reason, 400)
+            first_line(reason, 400)
         ),
         Parking::ClaimsAlreadyTrue { reason } => {
             format!(

@@ -30,6 +30,12 @@ pub fn one_line(text: &str, max: usize) -> String {
     cut
 }
 
+/// The first line that says something, cut as above: what a longer text is about.
+pub fn first_line(text: &str, max: usize) -> String {
+    let line = text.lines().find(|line| !line.trim().is_empty());
+    one_line(line.unwrap_or(""), max)
+}
+
 /// A Markdown code block that its content cannot leave.
 pub fn fenced(text: &str) -> String {
     let text = clean(text);
@@ -77,6 +83,15 @@ pub fn span(ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_line_stands_for_a_longer_text() {
+        assert_eq!(
+            first_line("\n  none of 7 edits\n\nRed:\n  a", 80),
+            "none of 7 edits"
+        );
+        assert_eq!(first_line("", 80), "");
+    }
 
     #[test]
     fn terminal_escapes_and_hidden_characters_become_visible() {
