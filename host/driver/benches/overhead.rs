@@ -122,7 +122,7 @@ fn sample(repository: &Path) {
     }
     let names: Vec<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
     let detected = project::detect(&names, &|_| None).unwrap();
-    let moat = project::template(&detected, "main", &[]);
+    let moat = project::template(&detected, "main", &project::Choices::default());
     files.push((project::FILE.into(), moat));
     let files: Vec<(&str, &str)> = files
         .iter()
