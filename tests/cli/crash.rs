@@ -65,6 +65,11 @@ fn a_run_killed_at_any_position_of_the_journal_ends_as_if_it_had_not_been() {
                 continue;
             }
             Some(run) if runs[0]["state"] != "merged" => {
+                let state = runs[0]["state"].as_str().unwrap();
+                assert!(
+                    ["interrupted", "pending"].contains(&state),
+                    "nobody drives it, and it is said to be {state}"
+                );
                 let output = house.moat(&["runs", "resume", run]);
                 let text = told(&output);
                 assert_eq!(

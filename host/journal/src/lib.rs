@@ -95,7 +95,9 @@ pub enum JournalError {
         path: PathBuf,
     },
     /// The file or its directory cannot be written.
-    #[error("{path} cannot be used: {why}")]
+    #[error(
+        "{path} cannot be used: {why}; make it writable, or set MOAT_HOME to a directory that you can write"
+    )]
     Unusable {
         /// The file.
         path: PathBuf,
@@ -336,6 +338,11 @@ impl Journal {
     /// [`JournalError::Locked`] when another process has it.
     pub fn lock(&self, run: &RunId) -> Result<RunLock, JournalError> {
         RunLock::take(&self.directory.join("locks"), run)
+    }
+
+    /// Whether some process has the run now.
+    pub fn is_locked(&self, run: &RunId) -> bool {
+        RunLock::is_held(&self.directory.join("locks"), run)
     }
 }
 

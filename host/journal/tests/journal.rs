@@ -110,7 +110,9 @@ fn a_journal_of_the_future_or_a_damaged_one_is_refused_and_left_alone() {
 fn one_driver_a_run() {
     let dir = tempfile::tempdir().unwrap();
     let journal = Journal::open(dir.path()).unwrap();
+    assert!(!journal.is_locked(&run("a")));
     let held = journal.lock(&run("a")).unwrap();
+    assert!(journal.is_locked(&run("a")) && !journal.is_locked(&run("b")));
     assert!(matches!(
         journal.lock(&run("a")),
         Err(JournalError::Locked { .. })

@@ -135,7 +135,8 @@ pub fn finish(run: Option<Run>, json: bool) -> anyhow::Result<Exit> {
         return Ok(Exit::Failed);
     };
     if json {
-        println!("{}", summary(&run));
+        // Whoever asks has just let go of it.
+        println!("{}", summary(&run, false));
         return Ok(Exit::of_run(&run));
     }
     println!("run {}: {}", run.opened.run, state::sentence(&run));
@@ -156,11 +157,11 @@ pub fn finish(run: Option<Run>, json: bool) -> anyhow::Result<Exit> {
 }
 
 /// A run for programs; the keys are part of the interface.
-pub fn summary(run: &Run) -> serde_json::Value {
+pub fn summary(run: &Run, driven: bool) -> serde_json::Value {
     json!({
         "run": run.opened.run,
         "repository": run.opened.repository,
-        "state": state::word(run),
+        "state": state::word(run, driven),
         "sentence": state::sentence(run),
         "title": run.item.as_ref().map(|item| item.title.clone()),
         "base": run.opened.base.commit,

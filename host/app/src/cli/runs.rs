@@ -57,7 +57,10 @@ fn list(shared: &Shared) -> anyhow::Result<Exit> {
     for summary in summaries {
         // One run of a newer moat must not hide the others.
         match driver::load(&house.journal, &summary.run) {
-            Ok((state, _)) => rows.push((summary.run, Some(state))),
+            Ok((state, _)) => {
+                let driven = house.journal.is_locked(&summary.run);
+                rows.push((summary.run, Some((state, driven))));
+            }
             Err(_) => rows.push((summary.run, None)),
         }
     }
@@ -65,9 +68,10 @@ fn list(shared: &Shared) -> anyhow::Result<Exit> {
         let values: Vec<_> = rows
             .iter()
             .map(|(id, state)| {
-                state
-                    .as_ref()
-                    .map_or_else(|| json!({"run": id, "state": "unknown"}), run::summary)
+                state.as_ref().map_or_else(
+                    || json!({"run": id, "state": "unknown"}),
+                    |(state, driven)| run::summary(state, *driven),
+                )
             })
             .collect();
         println!("{}", json!(values));
@@ -78,14 +82,14 @@ fn list(shared: &Shared) -> anyhow::Result<Exit> {
     }
     for (id, state) in rows {
         match state {
-            Some(run) => {
+            Some((run, driven)) => {
                 let title = run
                     .item
                     .as_ref()
                     .map_or(run.opened.report.text.as_str(), |item| item.title.as_str());
                 println!(
                     "{id}  {:<18} {:>10}  {}",
-                    state::word(&run),
+                    state::word(&run, driven),
                     text::span(run.active_ms),
                     text::one_line(title, 70)
                 );
@@ -103,7 +107,7 @@ fn show(shared: &Shared, id: &str) -> anyhow::Result<Exit> {
     if shared.json {
         println!(
             "{}",
-            json!({"summary": run::summary(&state), "events": events})
+            json!({"summary": run::summary(&state, house.journal.is_locked(&run)), "events": events})
         );
     } else {
         println!(

@@ -5,8 +5,8 @@ use flow::run::{Action, End, Run, Stage};
 
 use crate::show::text::{first_line, one_line};
 
-/// One word for tables and `--json`; these words are part of the interface.
-pub fn word(run: &Run) -> &'static str {
+/// One word for tables and `--json`; these words are part of the interface. `driven` says whether a process drives the run now.
+pub fn word(run: &Run, driven: bool) -> &'static str {
     if let Stage::Ended(end) = &run.stage {
         return match end {
             End::Merged => "merged",
@@ -20,7 +20,8 @@ pub fn word(run: &Run) -> &'static str {
     }
     match flow::next(run) {
         Action::AwaitAnswer { .. } => "waiting-for-human",
-        _ if run.in_flight.is_some() => "running",
+        _ if driven => "running",
+        _ if run.in_flight.is_some() => "interrupted",
         _ => "pending",
     }
 }
@@ -43,7 +44,9 @@ pub fn sentence(run: &Run) -> String {
                     names.join(", ")
                 )
             }
-            Action::Perform(step) if run.in_flight.is_some() => format!("at work on {step}"),
+            Action::Perform(step) if run.in_flight.is_some() => {
+                format!("{step} was begun and has not ended")
+            }
             Action::Perform(step) => format!("next is {step}"),
             _ => "about to be parked".into(),
         },
