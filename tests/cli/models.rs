@@ -373,3 +373,31 @@ fn a_model_that_is_missing_is_said_before_anything_is_done() {
     let output = modelled.run();
     assert_eq!(output.status.code(), Some(0), "{}", told(&output));
 }
+
+/// For exactly the tree that the person saw.
+#[test]
+fn what_waits_for_a_person_is_merged_once_approved() {
+    let answers = vec![
+        says(vec![
+            edit("meter/fees.py", WRONG, RIGHT),
+            edit("moat.toml", "attempts = 3", "attempts = 2"),
+        ]),
+        finish(),
+    ];
+    let modelled = Modelled::new(&script(answers), "openai");
+    assert_eq!(modelled.run().status.code(), Some(4));
+    let runs: Value =
+        serde_json::from_slice(&modelled.house.moat(&["runs", "--json"]).stdout).unwrap();
+    let run = runs[0]["run"].as_str().unwrap();
+    let no = modelled.house.moat(&["approve", run, "tests"]);
+    assert_eq!(no.status.code(), Some(2), "{}", told(&no));
+    assert!(!modelled.moved());
+    let yes = modelled
+        .house
+        .moat(&["approve", run, "protect", "--note", "I read it"]);
+    assert_eq!(yes.status.code(), Some(0), "{}", told(&yes));
+    assert_eq!(
+        git(&modelled.repo, &["diff", "--name-only", "main^", "main"]),
+        "meter/fees.py\nmoat.toml"
+    );
+}
