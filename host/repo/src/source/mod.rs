@@ -26,6 +26,9 @@ use crate::tree::{self, EntryKind};
 /// A list of paths in an error or report is cut here.
 const PATHS_MAX: usize = 100;
 
+/// A larger file is copied for every step and held in memory for every copy: a run would crawl, and say nothing of why.
+const FILE_BYTES_MAX: usize = 256 << 20;
+
 /// A pointer of git-lfs is shorter than this and begins so.
 const LFS_BYTES_MAX: usize = 1024;
 const LFS_BEGIN: &[u8] = b"version https://git-lfs.github.com/spec/";
@@ -265,52 +268,72 @@ impl Source {
                 });
             }
         }
-        let (submodules, lfs_pointers) = self.oddities(&tip)?;
-        if !submodules.is_empty() {
-            return Err(SourceError::Submodules { paths: submodules });
+        let found = self.oddities(&tip)?;
+        if !found.submodules.is_empty() {
+            return Err(SourceError::Submodules {
+                paths: found.submodules,
+            });
         }
-        Ok(Inspection { tip, lfs_pointers })
+        if !found.large.is_empty() {
+            return Err(SourceError::LargeFiles {
+                paths: found.large,
+                bytes_max: FILE_BYTES_MAX,
+            });
+        }
+        Ok(Inspection {
+            tip,
+            lfs_pointers: found.lfs_pointers,
+        })
     }
 
-    /// Submodules and git-lfs pointers of a commit's tree, at most 100 of each.
-    fn oddities(&self, commit: &CommitId) -> Result<(Vec<String>, Vec<String>), SourceError> {
+    /// Looks through a commit's tree; nothing is read but sizes, attributes and what may be a pointer.
+    fn oddities(&self, commit: &CommitId) -> Result<Oddities, SourceError> {
         let repo = self.store()?;
         let odb = repo.odb().doing("open the objects")?;
         let root = objects::tree_of(&repo, objects::oid(commit.as_str())?)?;
-        let (mut submodules, mut attributes, mut small) = (Vec::new(), false, Vec::new());
+        let (mut found, mut attributes, mut files) = (Oddities::default(), false, Vec::new());
         tree::walk(&odb, root, &mut |path, item| {
             match item.kind() {
                 EntryKind::Directory => return Ok(true),
-                EntryKind::Submodule if submodules.len() < PATHS_MAX => {
-                    submodules.push(names::escape(path))
+                EntryKind::Submodule if found.submodules.len() < PATHS_MAX => {
+                    found.submodules.push(names::escape(path))
                 }
                 EntryKind::File { .. } if item.name == b".gitattributes" => {
                     let blob = objects::read(&odb, item.id, ObjectType::Blob, "file")?;
                     attributes |= blob.data().windows(10).any(|w| w == b"filter=lfs");
                 }
-                EntryKind::File { .. } => small.push((path.to_vec(), item.id)),
+                EntryKind::File { .. } => files.push((path.to_vec(), item.id)),
                 _ => {}
             }
             Ok(false)
         })?;
-        let mut pointers = Vec::new();
-        for (path, id) in small.into_iter().filter(|_| attributes) {
-            if pointers.len() < PATHS_MAX
-                && odb.read_header(id).doing("read an object")?.0 < LFS_BYTES_MAX
-            {
+        for (path, id) in files {
+            let size = odb.read_header(id).doing("read an object")?.0;
+            if size > FILE_BYTES_MAX && found.large.len() < PATHS_MAX {
+                found.large.push(names::escape(&path));
+            }
+            if attributes && size < LFS_BYTES_MAX && found.lfs_pointers.len() < PATHS_MAX {
                 let blob = objects::read(&odb, id, ObjectType::Blob, "file")?;
                 if blob.data().starts_with(LFS_BEGIN) {
-                    pointers.push(names::escape(&path));
+                    found.lfs_pointers.push(names::escape(&path));
                 }
             }
         }
-        Ok((submodules, pointers))
+        Ok(found)
     }
 
     /// Opens objects and references for one call.
     fn store(&self) -> Result<Repository, StoreError> {
         harden::open(&self.git_dir, Part::Store).doing("open the repository")
     }
+}
+
+/// What of a tree moat cannot work with, or a person should know of: at most 100 paths of each.
+#[derive(Default)]
+struct Oddities {
+    submodules: Vec<String>,
+    lfs_pointers: Vec<String>,
+    large: Vec<String>,
 }
 
 /// Paths that differ between a tree and the index.

@@ -261,7 +261,7 @@ async fn every_limit_ends_the_call_with_its_own_error_and_the_host_lives() {
         place.call(json!({"do": "sleep"})).await,
         Err(CallError::OutOfTime { .. })
     ));
-    assert!(begun.elapsed() < Duration::from_secs(15));
+    assert!(begun.elapsed() < Duration::from_secs(60));
     assert!(matches!(
         place.call(json!({"do": "grow"})).await,
         Err(CallError::OutOfMemory { .. })
@@ -350,7 +350,7 @@ async fn a_killed_worker_is_an_error_of_its_call_only() {
         loop {
             tokio::time::sleep(Duration::from_millis(50)).await;
             assert!(
-                begun.elapsed() < Duration::from_secs(10),
+                begun.elapsed() < Duration::from_secs(60),
                 "no worker was found"
             );
             if kill_workers("asleep") {
