@@ -108,15 +108,8 @@ impl Context {
             .get_blob(&opened.project)?
             .ok_or_else(|| gone("its moat.toml"))?;
         let project = Project::parse(&String::from_utf8_lossy(&text), project::FILE)?;
-        let pipeline = &opened.pipeline;
-        let wanted = [
-            pipeline.triage.as_ref(),
-            pipeline.test.as_ref(),
-            Some(&pipeline.implement),
-            pipeline.deploy.as_ref().map(|deploy| &deploy.skill),
-        ];
         let mut skills = BTreeMap::new();
-        for skill in wanted.into_iter().flatten() {
+        for skill in opened.pipeline.skills() {
             let component = house
                 .journal
                 .get_blob(&skill.digest)?

@@ -27,6 +27,8 @@ pub struct Opened {
     pub run: RunId,
     /// What skills declare and do not get, for people.
     pub withheld: Vec<(SkillName, Denial)>,
+    /// Files that are git-lfs pointers on the branch, for people: the first of them.
+    pub lfs_pointers: Vec<String>,
 }
 
 /// Why no run was opened. Nothing was changed.
@@ -193,6 +195,7 @@ pub fn open(house: &House, repository: &Path, report: Report) -> Result<Opened, 
     Ok(Opened {
         run,
         withheld: pinning.withheld,
+        lfs_pointers: inspection.lfs_pointers,
     })
 }
 

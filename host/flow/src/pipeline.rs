@@ -24,6 +24,20 @@ pub struct Pipeline {
     pub budget: Budget,
 }
 
+impl Pipeline {
+    /// Its skills, in the order of their steps.
+    pub fn skills(&self) -> impl Iterator<Item = &Skill> {
+        let deploy = self.deploy.as_ref().map(|deploy| &deploy.skill);
+        let steps = [
+            self.triage.as_ref(),
+            self.test.as_ref(),
+            Some(&self.implement),
+            deploy,
+        ];
+        steps.into_iter().flatten()
+    }
+}
+
 /// A skill with what it may do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skill {

@@ -177,17 +177,8 @@ fn releases(house: &House, run: &Run) -> anyhow::Result<Option<driver::Releases>
 /// The effective grants of the run's skills, in the order of their steps.
 fn grants(house: &House, run: &Run) -> anyhow::Result<Vec<Grant>> {
     let project = project_of(house, run)?;
-    let pipeline = &run.opened.pipeline;
-    let skills = [
-        pipeline.triage.as_ref(),
-        pipeline.test.as_ref(),
-        Some(&pipeline.implement),
-        pipeline.deploy.as_ref().map(|deploy| &deploy.skill),
-    ];
-    let packages = skills
-        .into_iter()
-        .flatten()
-        .filter_map(|skill| house.catalog.find(&skill.name));
+    let skills = run.opened.pipeline.skills();
+    let packages = skills.filter_map(|skill| house.catalog.find(&skill.name));
     Ok(packages
         .map(|package| {
             let granted = project.grant_of(&package.manifest.name);

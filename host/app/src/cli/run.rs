@@ -41,11 +41,9 @@ impl RunItem {
         let report = self.report()?;
         let house = shared.house()?;
         let watcher = Arc::new(Terminal::new(shared.json));
-        if !shared.json {
-            note_pointers(&self.repo);
-        }
         let opened = driver::open(&house, &absolute(&self.repo)?, report)?;
         if !shared.json {
+            note_pointers(&opened.lfs_pointers);
             for (skill, denial) in &opened.withheld {
                 eprintln!(
                     "note: {skill} asks for {}: {}, which it does not get; it would need {}",
@@ -89,15 +87,8 @@ impl RunItem {
     }
 }
 
-/// Says which files hold no content. What else is wrong with the repository is an error of opening the run.
-fn note_pointers(repo: &std::path::Path) {
-    let inspected = repo::Source::open(repo).and_then(|source| {
-        let branch = source.current_branch()?;
-        source.inspect(&branch)
-    });
-    let pointers = inspected
-        .map(|found| found.lfs_pointers)
-        .unwrap_or_default();
+/// Says which files hold no content.
+fn note_pointers(pointers: &[String]) {
     if let Some(first) = pointers.first() {
         eprintln!(
             "note: git-lfs pointers instead of files, {} in all, such as {}: commands and skills see the pointers. If the tests need the content, \
