@@ -2,10 +2,14 @@
 //!
 //! No proxy, no redirect, no plain HTTP beyond loopback unless the owner says so; every answer is bounded in time and size.
 
+mod address;
 mod door;
 mod endpoint;
 mod error;
 mod probe;
+mod reading;
+mod resolve;
+mod scrub;
 mod secret;
 
 pub use door::{Body, Credential, Door, Response};
