@@ -166,17 +166,14 @@ fn failed<T>(error: TrySendError<T>) -> Failed {
     if error.message().is_some() {
         return Failed::Unsent;
     }
-    Failed::Sent(match error.into_error() {
-        error if error.is_parse_too_large() => RequestError::TooLarge,
-        _ => RequestError::BrokeOff,
-    })
+    Failed::Sent(RequestError::BrokeOff)
 }
 
 impl Outgoing {
     /// HTTP/1.1: the path alone in the first line, and the one `Host`.
     fn for_one(mut self) -> Result<http::Request<Full<Bytes>>, RequestError> {
-        let host = HeaderValue::from_str(&self.origin.authority())
-            .map_err(|_| InvalidRequest::Header)?;
+        let host =
+            HeaderValue::from_str(&self.origin.authority()).map_err(|_| InvalidRequest::Header)?;
         self.headers.insert(HOST, host);
         let uri = Uri::from(self.path.clone());
         self.with(uri)

@@ -71,8 +71,8 @@ impl Carried {
         let unavailable = || RequestError::CredentialUnavailable {
             name: self.credential.name.clone(),
         };
-        let name = HeaderName::from_bytes(self.credential.header.as_bytes())
-            .map_err(|_| unavailable())?;
+        let name =
+            HeaderName::from_bytes(self.credential.header.as_bytes()).map_err(|_| unavailable())?;
         let secret = self.bound.secret.expose();
         let text = Zeroizing::new(self.credential.format.replacen("{}", secret, 1));
         let mut value = HeaderValue::from_str(&text).map_err(|_| unavailable())?;
@@ -84,39 +84,54 @@ impl Carried {
 }
 
 /// Some secrets and the needles to find them by, made anew only when the secrets are others.
-#[derive(Default)]
-pub(crate) struct Watched(Mutex<Option<(Vec<Arc<BoundSecret>>, Arc<Needles>)>>);
+pub(crate) struct Watched(Mutex<Watching>);
+
+struct Watching {
+    secrets: Vec<Arc<BoundSecret>>,
+    needles: Arc<Needles>,
+}
 
 impl Watched {
+    pub(crate) fn nothing() -> Watched {
+        Watched(Mutex::new(Watching {
+            secrets: vec![],
+            needles: Arc::new(Needles::new([])),
+        }))
+    }
+
     /// The needles of exactly these.
     pub(crate) fn exactly(&self, secrets: Vec<Arc<BoundSecret>>) -> Arc<Needles> {
-        self.update(|kept| *kept = secrets)
+        let mut watching = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let pairs = watching.secrets.iter().zip(&secrets);
+        let same = watching.secrets.len() == secrets.len()
+            && pairs
+                .into_iter()
+                .all(|(one, other)| Arc::ptr_eq(one, other));
+        if !same {
+            watching.watch(secrets);
+        }
+        Arc::clone(&watching.needles)
     }
 
     /// The needles of all that were ever added, with these.
     pub(crate) fn with(&self, carried: &[Carried]) -> Arc<Needles> {
-        self.update(|kept| {
-            for one in carried {
-                if !kept.iter().any(|known| Arc::ptr_eq(known, &one.bound)) {
-                    kept.push(Arc::clone(&one.bound));
-                }
+        let mut watching = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut secrets = watching.secrets.clone();
+        for one in carried {
+            if !secrets.iter().any(|known| Arc::ptr_eq(known, &one.bound)) {
+                secrets.push(Arc::clone(&one.bound));
             }
-        })
+        }
+        if secrets.len() > watching.secrets.len() {
+            watching.watch(secrets);
+        }
+        Arc::clone(&watching.needles)
     }
+}
 
-    fn update(&self, change: impl FnOnce(&mut Vec<Arc<BoundSecret>>)) -> Arc<Needles> {
-        let mut watched = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (before, needles) = watched.take().unzip();
-        let mut secrets: Vec<Arc<BoundSecret>> = before.unwrap_or_default();
-        let old = secrets.clone();
-        change(&mut secrets);
-        let same = old.len() == secrets.len()
-            && old.iter().zip(&secrets).all(|(one, other)| Arc::ptr_eq(one, other));
-        let needles = match needles {
-            Some(needles) if same => needles,
-            _ => Arc::new(Needles::new(secrets.iter().map(|bound| &bound.secret))),
-        };
-        *watched = Some((secrets, Arc::clone(&needles)));
-        needles
+impl Watching {
+    fn watch(&mut self, secrets: Vec<Arc<BoundSecret>>) {
+        self.needles = Arc::new(Needles::new(secrets.iter().map(|bound| &bound.secret)));
+        self.secrets = secrets;
     }
 }

@@ -61,7 +61,9 @@ pub(crate) async fn dial(
     let name = server_name(origin.host())?;
     let connected = TlsConnector::from(Arc::clone(tls)).connect(name, stream);
     let stream = timeout_at(until, connected).await.map_err(late)?;
-    Ok(Stream::Tls(Box::new(stream.map_err(|_| RequestError::Tls)?)))
+    Ok(Stream::Tls(Box::new(
+        stream.map_err(|_| RequestError::Tls)?,
+    )))
 }
 
 async fn addresses(resolver: &dyn Resolver, host: &HostName) -> Result<Vec<IpAddr>, RequestError> {
@@ -150,9 +152,7 @@ async fn first(addresses: &[Judged], until: Instant) -> Result<TcpStream, Reques
 /// What the certificate must be for: exactly the origin's host.
 fn server_name(host: &HostName) -> Result<ServerName<'static>, RequestError> {
     match host {
-        HostName::Name(name) => {
-            ServerName::try_from(name.clone()).map_err(|_| RequestError::Tls)
-        }
+        HostName::Name(name) => ServerName::try_from(name.clone()).map_err(|_| RequestError::Tls),
         HostName::V4(ip) => Ok(ServerName::IpAddress(IpAddr::V4(*ip).into())),
         HostName::V6(ip) => Ok(ServerName::IpAddress(IpAddr::V6(*ip).into())),
     }

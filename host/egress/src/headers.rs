@@ -1,6 +1,6 @@
 //! Which headers go out and which come in: what is not a guest's to set is refused, what is not for a guest to see is left out.
 
-use capability::grant::CredentialGrant;
+use capability::Grant;
 use capability::origin::Origin;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use url::Url;
@@ -71,10 +71,10 @@ const NOT_IN_TRAILERS: &[&str] = &[
 ///
 /// # Errors
 /// The first one that may not be sent.
-pub(crate) fn outgoing<'a>(
+pub(crate) fn outgoing(
     written: &[(String, Vec<u8>)],
     body_bytes: usize,
-    credentials: impl Iterator<Item = &'a CredentialGrant> + Clone,
+    grant: &Grant,
 ) -> Result<HeaderMap, RequestError> {
     let bytes: usize = written.iter().map(|(n, v)| n.len() + v.len() + 4).sum();
     if written.len() > HEADERS_MAX || bytes > REQUEST_HEADER_BYTES_MAX {
@@ -83,11 +83,12 @@ pub(crate) fn outgoing<'a>(
     let mut headers = HeaderMap::with_capacity(written.len() + 4);
     let mut lengths = 0;
     for (name, value) in written {
-        let name =
-            HeaderName::from_bytes(name.as_bytes()).map_err(|_| InvalidRequest::Header)?;
+        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| InvalidRequest::Header)?;
         let value = HeaderValue::from_bytes(value).map_err(|_| InvalidRequest::Header)?;
-        let mut targets = credentials.clone().map(|one| one.header.as_str());
-        if is_not_a_guests(name.as_str()) || targets.any(|target| alike(target, name.as_str())) {
+        let is_target = grant
+            .credentials()
+            .any(|one| alike(&one.header, name.as_str()));
+        if is_target || is_not_a_guests(name.as_str()) {
             return Err(InvalidRequest::HeaderForbidden.into());
         }
         match name {

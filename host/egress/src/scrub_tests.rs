@@ -138,7 +138,10 @@ fn every_spelling_is_found_at_every_cut_and_nothing_of_it_passes() {
             for size in 1..8 {
                 let pieces: Vec<&[u8]> = text.chunks(size).collect();
                 let (passed, found) = pass(&needles, &pieces);
-                assert!(found && passed.len() <= 6 + SHARED, "{name} in pieces of {size}");
+                assert!(
+                    found && passed.len() <= 6 + SHARED,
+                    "{name} in pieces of {size}"
+                );
             }
             assert!(needles.are_in(&text), "{name} of {secret} as a whole");
         }
