@@ -17,7 +17,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("capability", &["flow"]),
     ("journal", &["flow"]),
     ("confine", &[]),
-    ("egress", &[]),
+    ("egress", &["capability"]),
     ("model", &["capability", "egress", "flow"]),
     ("repo", &["flow"]),
     ("project", &["capability", "flow"]),

@@ -41,14 +41,7 @@ impl Credential {
         let setup = |why: &str| EgressError::Setup { why: why.into() };
         let name = HeaderName::from_bytes(header.as_bytes())
             .map_err(|_| setup("the credential's header has no valid name"))?;
-        if format.matches("{}").count() != 1 {
-            return Err(setup(
-                "the credential's format needs {} once, where the secret stands",
-            ));
-        }
-        let mut value = HeaderValue::from_str(&format.replace("{}", secret.expose()))
-            .map_err(|_| setup("the credential's format holds what no header may hold"))?;
-        value.set_sensitive(true);
+        let value = secret.header(format).map_err(setup)?;
         Ok(Credential {
             name,
             value,

@@ -7,9 +7,11 @@ mod endpoint;
 mod error;
 mod probe;
 mod secret;
+mod secrets;
 
 pub use door::{Body, Credential, Door, Response};
 pub use endpoint::{Endpoint, InvalidEndpoint, PlainHttp};
 pub use error::EgressError;
 pub use probe::{Answer, probe};
 pub use secret::{InvalidSecret, Secret};
+pub use secrets::{BoundSecret, SecretError, Secrets, Unavailable, VaultTrouble};

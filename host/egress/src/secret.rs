@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::Path;
 
+use bytes::Bytes;
+use reqwest::header::HeaderValue;
 use zeroize::Zeroizing;
 
 /// What is shorter is a word such as `test` or `EMPTY`: no secret, and taken out of answers it would spoil them.
@@ -94,6 +96,28 @@ impl Secret {
     /// The value, for the door alone.
     pub(crate) fn expose(&self) -> &str {
         &self.0
+    }
+
+    /// A header's value with the secret where `format` has its `{}`. It shows nothing of itself, is in no index of HTTP/2, and its one copy of
+    /// the value is overwritten with the last clone.
+    ///
+    /// # Errors
+    /// When the format has not exactly one `{}`, or holds what no header may hold.
+    pub(crate) fn header(&self, format: &str) -> Result<HeaderValue, &'static str> {
+        let (before, after) = format
+            .split_once("{}")
+            .filter(|(_, after)| !after.contains("{}"))
+            .ok_or("the credential's format needs {} once, where the secret stands")?;
+        let parts = [before, self.expose(), after];
+        // Large enough from the beginning: a buffer that grows leaves copies behind.
+        let mut value = Zeroizing::new(Vec::with_capacity(parts.iter().map(|one| one.len()).sum()));
+        parts
+            .iter()
+            .for_each(|one| value.extend_from_slice(one.as_bytes()));
+        let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(value))
+            .map_err(|_| "the credential's format holds what no header may hold")?;
+        value.set_sensitive(true);
+        Ok(value)
     }
 
     /// Takes the value out of a text that came back from outside.
