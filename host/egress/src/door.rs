@@ -131,11 +131,32 @@ impl Door {
         headers: &[(&'static str, &'static str)],
         body: Vec<u8>,
     ) -> Result<Response, EgressError> {
-        let mut request = self
+        let request = self
             .client
             .post(self.endpoint.join(path))
             .header("content-type", "application/json")
             .body(body);
+        self.send(request, headers).await
+    }
+
+    /// Gets a path below the endpoint. Headers and path are the program's own, or its owner's.
+    ///
+    /// # Errors
+    /// [`EgressError`] when no answer begins; an answer of any status is an answer.
+    pub(crate) async fn get(
+        &self,
+        path: &str,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Response, EgressError> {
+        self.send(self.client.get(self.endpoint.join(path)), headers)
+            .await
+    }
+
+    async fn send(
+        &self,
+        mut request: reqwest::RequestBuilder,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Response, EgressError> {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }

@@ -8,6 +8,7 @@ mod error;
 mod probe;
 mod secret;
 mod secrets;
+pub mod store;
 
 pub use door::{Body, Credential, Door, Response};
 pub use endpoint::{Endpoint, InvalidEndpoint, PlainHttp};

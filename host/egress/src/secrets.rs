@@ -91,6 +91,9 @@ pub enum Unavailable {
         /// Why not.
         why: &'static str,
     },
+    /// Of a Vault that is not configured.
+    #[error("secrets.toml has no [vault]")]
+    NoVault,
     /// Vault does not give it.
     #[error("Vault at {address}: {why}")]
     Vault {
@@ -149,6 +152,24 @@ pub enum VaultTrouble {
         /// What the transport says.
         why: String,
     },
+    /// Not in time.
+    #[error("it has not answered after {seconds} s")]
+    Slow {
+        /// How long was waited.
+        seconds: u64,
+    },
+    /// The way to it cannot be set up.
+    #[error("{why}")]
+    Setup {
+        /// What is wrong.
+        why: String,
+    },
+    /// More than any secret has.
+    #[error("its answer has more than {bytes_max} bytes")]
+    TooLarge {
+        /// The cap.
+        bytes_max: usize,
+    },
     /// An answer that is not of the expected form.
     #[error(
         "its answer is not that of KV version {version}: set `kv` to the version of the engine"
@@ -176,7 +197,10 @@ impl SecretError {
                 ..
             } => matches!(
                 why,
-                VaultTrouble::Sealed | VaultTrouble::Busy { .. } | VaultTrouble::Unreachable { .. }
+                VaultTrouble::Sealed
+                    | VaultTrouble::Busy { .. }
+                    | VaultTrouble::Slow { .. }
+                    | VaultTrouble::Unreachable { .. }
             ),
             SecretError::Unknown { .. } | SecretError::Unavailable { .. } => false,
         }
