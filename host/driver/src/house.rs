@@ -6,10 +6,13 @@ use std::sync::Arc;
 use capability::{ConfigError, Policy};
 use catalog::{Catalog, PackageError};
 use confine::{Launcher, Toolchains};
+use egress::store::{self, Stores};
 use flow::id::{Digest, RunId};
 use journal::{Journal, JournalError};
 use model::{Backoff, Models};
 use sandbox::{LoadError, Sandbox, SandboxConfig};
+
+use crate::owner::OwnerPrograms;
 
 /// Opened once a process.
 #[derive(Debug)]
@@ -29,6 +32,8 @@ pub struct House {
     pub policy: Policy,
     /// Models of this machine's `models.toml`.
     pub models: Arc<Models>,
+    /// Secrets of this machine's `secrets.toml`.
+    pub secrets: Arc<Stores>,
 }
 
 /// Why the house cannot be opened.
@@ -44,7 +49,7 @@ pub enum HouseError {
         /// What the system says.
         error: std::io::Error,
     },
-    /// The organisation's policy, or the machine's models.
+    /// The organisation's policy, or the machine's models or secrets.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The journal.
@@ -84,6 +89,7 @@ impl House {
             Some((text, path)) => model::Config::parse(&text, &path)?,
             None => model::Config::default(),
         };
+        let secrets = store::Config::load(&root.join(store::FILE))?.unwrap_or_default();
         Ok(House {
             journal: Journal::open(&root)?,
             sandbox: Sandbox::new(config)?,
@@ -92,6 +98,7 @@ impl House {
             catalog: Catalog::bundled()?,
             policy,
             models: Arc::new(Models::new(models, Backoff::STANDARD)),
+            secrets: Arc::new(Stores::new(secrets, Arc::new(OwnerPrograms))),
             root,
         })
     }

@@ -10,6 +10,7 @@ mod house;
 mod ledger;
 mod models;
 mod open;
+mod owner;
 mod releases;
 mod services;
 mod step;
