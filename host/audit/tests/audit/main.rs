@@ -17,35 +17,35 @@ use audit::{
 use capability::Capability;
 use tempfile::TempDir;
 
-pub struct Place {
-    pub directory: TempDir,
+pub(crate) struct Place {
+    pub(crate) directory: TempDir,
 }
 
 impl Place {
-    pub fn new() -> Place {
+    pub(crate) fn new() -> Place {
         Place {
             directory: TempDir::new().unwrap(),
         }
     }
 
-    pub fn trail(&self) -> Trail {
+    pub(crate) fn trail(&self) -> Trail {
         Trail::open(&self.path()).unwrap()
     }
 
-    pub fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.directory.path().join("audit")
     }
 
-    pub fn file(&self, number: u32) -> PathBuf {
+    pub(crate) fn file(&self, number: u32) -> PathBuf {
         self.path().join(format!("{number:06}.jsonl"))
     }
 
-    pub fn text(&self) -> Vec<u8> {
+    pub(crate) fn text(&self) -> Vec<u8> {
         std::fs::read(self.file(1)).unwrap()
     }
 }
 
-pub fn said(by: &str) -> Entry {
+pub(crate) fn said(by: &str) -> Entry {
     Entry::Decision(Decision {
         by: by.into(),
         run: None,
@@ -61,7 +61,7 @@ fn refused(what: &str) -> Refused {
     }
 }
 
-pub fn fill(trail: &Trail, entries: u64) {
+pub(crate) fn fill(trail: &Trail, entries: u64) {
     for number in 1..=entries {
         let appended = trail.append(number, said(&format!("person {number}")));
         assert!(appended.is_ok(), "{appended:?}");
