@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use capability::{Grant, RelPath};
 use catalog::Package;
 use clap::{Args, Subcommand};
-use driver::{CallMeter, StepModels, StepServices};
+use driver::{About, CallMeter, CallRecord, StepModels, StepServices};
 use flow::money::Reservation;
 use sandbox::Call;
 use serde_json::{Value, json};
@@ -234,7 +234,14 @@ async fn call(
         money: project.budget.money,
         tokens: project.budget.tokens,
     }));
+    let about = About {
+        run: None,
+        package: &package,
+        grant: &grant,
+        project: &project,
+    };
     let services = StepServices {
+        record: CallRecord::begin(&house, &about)?,
         house: house.clone(),
         project: project.clone(),
         root: Some(view.root()),
@@ -268,7 +275,9 @@ async fn call(
             .collect(),
     };
     let services = Arc::new(services);
-    let answer = house.sandbox.call(&loaded, call, services.clone()).await?;
+    let answer = house.sandbox.call(&loaded, call, services.clone()).await;
+    services.record.end(&answer)?;
+    let answer = answer?;
     let spend = meter.spend();
     let import = view.import(&mirror, &tree, &grant)?;
     let diff = mirror.diff(&tree, &import.tree, &repo::DiffLimits::default())?;

@@ -5,3 +5,4 @@ pub mod line;
 pub mod state;
 pub mod text;
 pub mod timeline;
+pub mod trail;
