@@ -38,6 +38,16 @@ pub struct Change {
     pub reason: Option<String>,
 }
 
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.part, self.what)?;
+        match &self.reason {
+            Some(reason) => write!(f, " (\u{201c}{reason}\u{201d})"),
+            None => Ok(()),
+        }
+    }
+}
+
 /// The parts of a manifest in which it can differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {

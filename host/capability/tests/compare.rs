@@ -442,6 +442,58 @@ fn every_key_is_compared() {
     }
 }
 
+const ONLINE: &str = "[skill]\nname = \"x\"\nversion = \"0.1.0\"\nrole = \"job\"\ndescription = \"d\"\n[[network]]\nhost = \"*.example.com\"\nmethods = [\"GET\"]\npaths = [\"/v1\"]\nreason = \"r\"\n[[credentials]]\nname = \"c\"\nhost = \"api.example.com\"\nheader = \"x-key\"\nformat = \"{}\"\nreason = \"r\"\n[[processes]]\nprogram = \"p\"\nargs = [[\"a\", \"*\"]]\ntime = \"5s\"\nmemory = \"1GiB\"\nreason = \"r\"\n[limits]\nmemory = \"1MiB\"\ntime = \"1s\"\n";
+
+#[test]
+fn every_key_of_the_network_and_of_programs_is_compared() {
+    let before = Manifest::parse(ONLINE, "a").unwrap();
+    for (from, to) in [
+        ("\"GET\"", "\"GET\", \"POST\""),
+        ("paths = [\"/v1\"]", ""),
+        ("\"/v1\"", "\"/v1\", \"/v2\""),
+        ("methods", "port = 8443\nmethods"),
+        ("name = \"c\"", "name = \"d\""),
+        ("host = \"api.", "host = \"b."),
+        ("x-key", "authorization"),
+        ("\"{}\"", "\"Bearer {}\""),
+        ("[\"a\", \"*\"]", "[\"a\", \"-b\"]"),
+        ("[\"a\", \"*\"]", "[\"a\", \"**\"]"),
+        ("[\"a\", \"*\"]", "[]"),
+        ("program = \"p\"", "program = \"q\""),
+        ("time = \"5s\"", "time = \"6s\""),
+        ("time = \"5s\"\n", ""),
+        ("memory = \"1GiB\"\n", ""),
+        ("time = \"5s\"", "time = \"5s\"\nnetwork = true"),
+    ] {
+        assert!(ONLINE.contains(from), "{from}");
+        let text = ONLINE.replacen(from, to, 1);
+        // A credential goes where its host is.
+        let text = if to.contains("port") {
+            text.replace("format = \"{}\"", "port = 8443\nformat = \"{}\"")
+        } else {
+            text
+        };
+        let after = Manifest::parse(&text, "b").unwrap();
+        assert!(
+            Comparison::of(&before, &after).is_wider(),
+            "{from} becomes {to}"
+        );
+    }
+    for (from, to) in [
+        ("\"*.example.com\"", "\"api.example.com\""),
+        ("\"/v1\"", "\"/v1/x\""),
+        ("[\"a\", \"*\"]", "[\"a\", \"b\"]"),
+        ("time = \"5s\"", "time = \"4s\""),
+    ] {
+        let after = Manifest::parse(&ONLINE.replacen(from, to, 1), "b").unwrap();
+        let there = Comparison::of(&before, &after);
+        assert!(
+            !there.is_wider() && there.narrows.len() == 1,
+            "{to}: {there:?}"
+        );
+    }
+}
+
 #[test]
 fn words_are_compared_and_give_nothing() {
     let before = Manifest::parse(BASE, "a").unwrap();
