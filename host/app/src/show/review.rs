@@ -52,9 +52,14 @@ fn asks(review: &Review) -> Section {
         .map(|ask| {
             Item::labelled(tone(ask.risk), ask.risk.to_string(), ask.may.join("; "))
                 .note("because", format!("\u{201c}{}\u{201d}", ask.reason))
+                .note("left", of_left(ask.left))
                 .note(
-                    "state",
-                    format!("{}; {}", of_left(ask.left), of_used(ask.used)),
+                    "use",
+                    if review.usage.calls > 0 {
+                        of_used(ask.used)
+                    } else {
+                        String::new()
+                    },
                 )
         })
         .collect();
@@ -78,18 +83,18 @@ fn asks(review: &Review) -> Section {
 
 fn of_left(left: Left) -> &'static str {
     match left {
-        Left::All => "granted",
-        Left::Part => "granted in part",
-        Left::Nothing => "not granted",
+        Left::All => "",
+        Left::Part => "a part of it only, see below",
+        Left::Nothing => "nothing, see below",
     }
 }
 
 fn of_used(used: Used) -> String {
     match used {
-        Used::Times(1) => "used once".into(),
-        Used::Times(times) => format!("used {times} times"),
-        Used::Never => "never used".into(),
-        Used::Unknown => "no record of its use".into(),
+        Used::Times(1) => "once".into(),
+        Used::Times(times) => format!("{times} times"),
+        Used::Never => "never".into(),
+        Used::Unknown => "not recorded".into(),
     }
 }
 
@@ -160,12 +165,21 @@ fn left(review: &Review) -> Section {
             .note("line", one.line.clone())
         })
         .collect();
-    items.extend(
-        review
-            .gets
-            .iter()
-            .map(|one| Item::labelled(Tone::Plain, "gets", one.clone())),
-    );
+    if !review.is_granted && items.is_empty() {
+        items.push(Item::plain(
+            "all that it asks for, where a project grants it",
+        ));
+    } else {
+        items.extend(
+            review
+                .gets
+                .iter()
+                .map(|one| Item::labelled(Tone::Plain, "gets", one.clone())),
+        );
+    }
+    if !review.hidden.is_empty() {
+        items.push(Item::labelled(Tone::Good, "hidden", codes(&review.hidden)));
+    }
     let heading = format!("What {} leaves of it", review.held_by);
     Section::of(heading, "", items)
 }

@@ -51,8 +51,12 @@ pub struct Review {
     pub combinations: Vec<Combination>,
     /// What its component imports, against what it declares.
     pub imports: Imports,
+    /// Whether a project's grant was looked at; without one, all is taken as granted that policy allows.
+    pub is_granted: bool,
     /// What held it when `left` was computed, for people.
     pub held_by: String,
+    /// Hidden from it on every path, by itself, the project or the policy.
+    pub hidden: Vec<String>,
     /// What it declares and does not get, with the line that would give it.
     pub withheld: Vec<Withheld>,
     /// What it really gets, for people.
@@ -148,7 +152,9 @@ impl Review {
             limits: limits(package),
             combinations,
             imports,
+            is_granted: bounds.project.is_some(),
             held_by,
+            hidden: grant.hidden().patterns().to_vec(),
             withheld: withheld(&grant),
             gets: grant.sentences(),
             usage,

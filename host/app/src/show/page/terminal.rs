@@ -50,7 +50,7 @@ impl Look {
 }
 
 /// Room for a label before its item.
-const LABEL: usize = 10;
+const LABEL: usize = 12;
 
 pub(super) fn write(page: &Page, look: Look) -> String {
     let mut out = String::new();
@@ -59,11 +59,23 @@ pub(super) fn write(page: &Page, look: Look) -> String {
         wrapped(&mut out, look, 0, "", about);
     }
     out.push('\n');
-    item(&mut out, look, 0, &page.verdict);
+    verdict(&mut out, look, &page.verdict);
     for one in &page.sections {
         section(&mut out, look, one);
     }
     out
+}
+
+fn verdict(out: &mut String, look: Look, verdict: &Item) {
+    let label = format!("{}: ", one_line(&verdict.label, 40));
+    let text = format!("{label}{}", verdict.text);
+    let mut lines = lines(&one_line(&text, 2000), look.width).into_iter();
+    let first = lines.next().unwrap_or_default();
+    match first.strip_prefix(&label) {
+        Some(rest) => line(out, &format!("{}{rest}", look.tone(verdict.tone, &label))),
+        None => line(out, &first),
+    }
+    lines.for_each(|rest| line(out, &rest));
 }
 
 fn section(out: &mut String, look: Look, section: &Section) {
