@@ -169,6 +169,7 @@ fn left(review: &Review) -> Section {
         items.push(Item::plain(
             "all that it asks for, where a project grants it",
         ));
+        items.push(Item::labelled(Tone::Good, "hidden", codes(&review.hidden)));
     } else {
         items.extend(
             review
@@ -176,9 +177,6 @@ fn left(review: &Review) -> Section {
                 .iter()
                 .map(|one| Item::labelled(Tone::Plain, "gets", one.clone())),
         );
-    }
-    if !review.hidden.is_empty() {
-        items.push(Item::labelled(Tone::Good, "hidden", codes(&review.hidden)));
     }
     let heading = format!("What {} leaves of it", review.held_by);
     Section::of(heading, "", items)

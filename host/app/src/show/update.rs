@@ -73,7 +73,7 @@ fn code(update: &Update) -> Section {
     let mut items = Vec::new();
     if update.code_differs {
         let text = "its component differs, prompts and other data in it included: the manifest bounds what it can do, not what it does";
-        let digests = |side: &Side| side.code.to_string();
+        let digests = |side: &Side| side.code.short().to_owned();
         items.push(
             Item::labelled(Tone::Moderate, "differs", text)
                 .note("from", digests(&update.before))

@@ -14,6 +14,8 @@ use super::risk::{Risk, is_interpreter, is_open};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Combination {
+    /// Which one: a word that stays the same from version to version.
+    pub kind: &'static str,
     /// How bad it is.
     pub risk: Risk,
     /// What it comes to, in one sentence without its stop.
@@ -48,6 +50,7 @@ pub(super) fn all(role: Role, asked: &[Asked<'_>], grant: &Grant) -> Vec<Combina
         .found()
         .into_iter()
         .map(|one| Combination {
+            kind: one.kind,
             risk: one.risk,
             what: one.what,
             mend: one.mend.to_owned(),

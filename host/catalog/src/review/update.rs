@@ -63,10 +63,10 @@ impl Update {
         let review = |(package, found): (&Package, &Found)| {
             Review::of(package, found, bounds, Use::default())
         };
-        let known: BTreeSet<String> = review(before)?
+        let known: BTreeSet<&str> = review(before)?
             .combinations
             .into_iter()
-            .map(|one| one.what)
+            .map(|one| one.kind)
             .collect();
         let combinations = review(after)?.combinations;
         let only = |one: &Found, other: &Found| -> Vec<String> {
@@ -80,7 +80,7 @@ impl Update {
             imports_removed: only(before.1, after.1),
             combinations: combinations
                 .into_iter()
-                .filter(|one| !known.contains(&one.what))
+                .filter(|one| !known.contains(one.kind))
                 .collect(),
             before: old,
             after: new,

@@ -16,7 +16,7 @@ body{margin:0 auto;max-width:52rem;padding:2rem 1.25rem 4rem;background:var(--pa
 h1{font-size:1.6rem;margin:0 0 .25rem}h2{font-size:1.1rem;margin:2rem 0 .5rem;border-bottom:1px solid var(--line);padding-bottom:.25rem}
 p{margin:.25rem 0}.about{color:var(--soft)}.verdict{margin:1.25rem 0;padding:.75rem 1rem;border-left:.3rem solid var(--line);background:var(--code)}
 ul{list-style:none;margin:.5rem 0;padding:0}li{margin:.6rem 0}dl{display:grid;grid-template-columns:max-content 1fr;gap:0 .75rem;margin:.15rem 0 0;color:var(--soft);font-size:.92rem}dt,dd{margin:0}
-code,pre{font-family:ui-monospace,monospace;font-size:.9em;background:var(--code);border-radius:.2rem}code{padding:.05rem .25rem}pre{padding:.75rem 1rem;overflow-x:auto}
+code,pre{font-family:ui-monospace,monospace;font-size:.9em;background:var(--code);border-radius:.2rem}code{padding:.05rem .25rem}.verdict code{background:var(--paper)}pre{padding:.75rem 1rem;overflow-x:auto}
 b{font-weight:600;margin-right:.4rem}.good b{color:var(--good)}.moderate b{color:var(--moderate)}.high b{color:var(--high)}.verdict.good{border-color:var(--good)}.verdict.moderate{border-color:var(--moderate)}.verdict.high{border-color:var(--high)}
 @media(max-width:30rem){dl{grid-template-columns:1fr}dt{margin-top:.25rem}}";
 
@@ -36,7 +36,7 @@ pub(super) fn write(page: &Page) -> String {
     let verdict = &page.verdict;
     let _ = writeln!(
         out,
-        "<p class=\"verdict {}\"><b>{}</b>{}</p>",
+        "<p class=\"verdict {}\"><b>{}:</b>{}</p>",
         class(verdict.tone),
         sentence(&verdict.label),
         sentence(&verdict.text)

@@ -15,7 +15,7 @@ pub(super) fn write(page: &Page) -> String {
     let verdict = &page.verdict;
     let _ = writeln!(
         out,
-        "**{}** {}\n",
+        "**{}:** {}\n",
         words(&verdict.label),
         sentence(&verdict.text)
     );
@@ -57,7 +57,7 @@ fn sentence(text: &str) -> String {
     let mut out = String::new();
     for (at, part) in parts(&text).into_iter().enumerate() {
         if at % 2 == 0 {
-            out.push_str(&words(part));
+            out.push_str(&escaped(part, at == 0));
         } else if !part.is_empty() {
             // It has no backtick in it, so one around it holds it.
             let _ = write!(out, "`{part}`");
@@ -66,13 +66,17 @@ fn sentence(text: &str) -> String {
     out
 }
 
-/// Words in which nothing is markup. Entities end autolinks and mentions, which a backslash would leave.
 fn words(text: &str) -> String {
+    escaped(text, true)
+}
+
+/// Words in which nothing is markup. Entities end autolinks and mentions, which a backslash would leave.
+fn escaped(text: &str, begins: bool) -> String {
     let mut out = String::with_capacity(text.len());
     let start = text.trim_start();
     let number = start.len() - start.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     for (at, c) in text.char_indices() {
-        let in_start = at <= text.len() - start.len() + number;
+        let in_start = begins && at <= text.len() - start.len() + number;
         match c {
             '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '~' | '!' | '$' => {
                 out.push('\\');
@@ -113,6 +117,7 @@ mod tests {
             ("# x #1", "\\# x &#35;1"),
             ("www.b.c @me", "www&#46;b.c &#64;me"),
             ("a `b<i>` c", "a `b<i>` c"),
+            ("a `b`. c", "a `b`. c"),
             ("a ` b", "a \\` b"),
             ("a\n# b", "a &#35; b"),
         ] {
