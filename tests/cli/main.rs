@@ -16,6 +16,7 @@ mod house;
 mod models;
 mod ordinary;
 mod own_skills;
+mod reviews;
 mod runs;
 mod together;
 mod words;

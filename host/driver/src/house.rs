@@ -13,6 +13,7 @@ use journal::{Journal, JournalError};
 use model::{Backoff, Models};
 use sandbox::{LoadError, Sandbox, SandboxConfig};
 
+use crate::approvals::Approvals;
 use crate::owner::OwnerPrograms;
 
 /// Opened once a process.
@@ -122,6 +123,11 @@ impl House {
         &self.policy_text
     }
 
+    /// Which versions of skills may be used.
+    pub fn approvals(&self) -> Approvals {
+        Approvals::at(self.root.join("approvals"))
+    }
+
     /// The mirror of a repository.
     pub fn mirror_dir(&self, repository: &str) -> PathBuf {
         self.root
@@ -155,7 +161,7 @@ fn config_text(root: &Path, name: &str) -> Result<Option<(String, String)>, Hous
 }
 
 /// A repository's directory name: its path is not one.
-fn key(repository: &str) -> String {
+pub(crate) fn key(repository: &str) -> String {
     Digest::of(repository.as_bytes()).short().to_owned()
 }
 
