@@ -234,3 +234,30 @@ impl Pool {
         pool.entry(purpose.clone()).or_default().push(connection);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests may stop at the first surprise")]
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_on_a_closed_connection_is_known_not_to_have_left() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let mut connection = Connection::open(Stream::Plain(stream)).await.unwrap();
+        drop(listener.accept().await.unwrap());
+        while !connection.is_closed() {
+            tokio::task::yield_now().await;
+        }
+        let request = Outgoing {
+            method: Method::POST,
+            origin: Origin::parse("http", "api.test").unwrap(),
+            path: PathAndQuery::from_static("/"),
+            headers: HeaderMap::new(),
+            body: Bytes::from_static(b"once"),
+        };
+        let answer = connection.ask(request).await;
+        assert!(matches!(answer, Err(Failed::Unsent)));
+    }
+}

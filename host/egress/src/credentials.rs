@@ -135,3 +135,55 @@ impl Watching {
         self.secrets = secrets;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests may stop at the first surprise")]
+    use super::*;
+    use crate::secret::Secret;
+
+    fn carried(value: &str, format: &str) -> Carried {
+        let origin = Origin::parse("https", "api.test").unwrap();
+        Carried {
+            credential: CredentialGrant {
+                name: "token".into(),
+                origin: origin.clone(),
+                header: "x-key".into(),
+                format: format.into(),
+            },
+            bound: Arc::new(BoundSecret {
+                secret: Secret::new(value.into(), "test").unwrap(),
+                hosts: vec![origin],
+            }),
+        }
+    }
+
+    #[test]
+    fn a_header_with_a_secret_is_shown_to_nobody_and_replaces_what_is_there() {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-key", HeaderValue::from_static("mine"));
+        carried("canary-{}-1", "Bearer {}!")
+            .inject(&mut headers)
+            .unwrap();
+        assert_eq!(headers.len(), 1);
+        assert_eq!(headers["x-key"], "Bearer canary-{}-1!");
+        assert!(!format!("{headers:?}").contains("canary"), "{headers:?}");
+    }
+
+    #[test]
+    fn needles_are_made_anew_only_for_other_secrets() {
+        let (one, two) = (carried("canary-one", "{}"), carried("canary-two", "{}"));
+        let watched = Watched::nothing();
+        let first = watched.exactly(vec![Arc::clone(&one.bound)]);
+        let again = watched.exactly(vec![Arc::clone(&one.bound)]);
+        assert!(Arc::ptr_eq(&first, &again) && first.are_in(b"canary-one"));
+        let other = watched.exactly(vec![Arc::clone(&two.bound)]);
+        assert!(!other.are_in(b"canary-one") && other.are_in(b"canary-two"));
+        let watched = Watched::nothing();
+        assert!(watched.with(&[]).is_empty());
+        watched.with(std::slice::from_ref(&one));
+        // What was sent once may come back at any later request.
+        let both = watched.with(std::slice::from_ref(&two));
+        assert!(both.are_in(b"canary-one") && both.are_in(b"canary-two"));
+    }
+}
