@@ -6,6 +6,7 @@
     reason = "tests may stop at the first surprise"
 )]
 
+mod audit;
 mod bad_input;
 mod crash;
 mod demo;
@@ -16,6 +17,7 @@ mod models;
 mod obedient;
 mod ordinary;
 mod own_skills;
+mod reviews;
 mod runs;
 mod together;
 mod words;
