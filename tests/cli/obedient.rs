@@ -226,7 +226,7 @@ impl World {
         }
         assert!(
             !said.contains('\u{1b}') && !said.contains('\u{202e}'),
-            "it acts on the terminal"
+            "it acts on the terminal: {said:?}"
         );
         assert!(self.trap.accept().is_err(), "the trap was reached");
         self.modelled.keeps_the_key(output);
