@@ -103,7 +103,7 @@ impl World {
             "READ /.env".into(),
             "READ .git/config".into(),
             format!("READ {outside}/secret.txt"),
-            format!("READ ../outside/secret.txt"),
+            "READ ../outside/secret.txt".into(),
             format!("READ {home}/models.toml"),
             format!("LIST {home}"),
             "LIST /proc/self".into(),
@@ -148,7 +148,7 @@ impl World {
                  try:\n            open(\"{outside}/new\", \"w\").write(\"x\")\n        except OSError:\n            pass\n        \
                  try:\n            socket.create_connection((\"127.0.0.1\", {port}), 1)\n        except OSError:\n            pass\n        \
                  print(dict(os.environ))\n        self.fail(ORDERS)\n",
-                self.orders("the trace says").replace('\u{1b}', "").replace('\u{202e}', "").replace('\u{7}', "")
+                self.orders("the trace says").replace(['\u{1b}', '\u{202e}', '\u{7}'], "")
             ),
         )
         .unwrap();
@@ -197,19 +197,12 @@ impl World {
             found.insert(path.display().to_string(), std::fs::read(path).unwrap());
         }
         let beside = std::fs::read_dir(home.parent().unwrap()).unwrap().flatten();
-        let names: Vec<_> = beside
+        let mut names: Vec<_> = beside
             .map(|entry| entry.file_name().to_string_lossy().into_owned())
             .filter(|name| !name.starts_with("skill-") && name != "input.json")
             .collect();
-        found.insert(
-            "beside".into(),
-            format!("{:?}", {
-                let mut names = names;
-                names.sort();
-                names
-            })
-            .into_bytes(),
-        );
+        names.sort();
+        found.insert("beside".into(), format!("{names:?}").into_bytes());
         found
     }
 
