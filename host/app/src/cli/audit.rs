@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::cli::Shared;
 use crate::exit::Exit;
-use crate::show::trail;
+use crate::show::{text, trail};
 
 /// Read the audit trail, or verify it.
 #[derive(Debug, Args)]
@@ -63,7 +63,7 @@ fn list(shared: &Shared, filter: &Filter) -> anyhow::Result<Exit> {
     for one in &listing.entries {
         if shared.json {
             // As it lies there, without the hashes' own key, which only `verify` needs.
-            println!("{}", json!(one));
+            println!("{}", text::json(&one)?);
         } else {
             println!("{}", trail::line(one));
         }
@@ -87,7 +87,9 @@ fn verify(shared: &Shared, through: &[Anchor]) -> anyhow::Result<Exit> {
         Err(TrailError::Broken(broken)) if shared.json => {
             println!(
                 "{}",
-                json!({"whole": false, "file": broken.place.file, "line": broken.place.line, "why": broken.why})
+                text::json(
+                    &json!({"whole": false, "file": broken.place.file, "line": broken.place.line, "why": broken.why})
+                )?
             );
             return Ok(Exit::Failed);
         }
@@ -97,7 +99,9 @@ fn verify(shared: &Shared, through: &[Anchor]) -> anyhow::Result<Exit> {
         let torn: Vec<_> = verified.torn.iter().map(ToString::to_string).collect();
         println!(
             "{}",
-            json!({"whole": true, "entries": verified.entries, "files": verified.files, "last": verified.last.to_string(), "torn": torn})
+            text::json(
+                &json!({"whole": true, "entries": verified.entries, "files": verified.files, "last": verified.last.to_string(), "torn": torn})
+            )?
         );
         return Ok(Exit::Done);
     }

@@ -46,10 +46,19 @@ pub fn fenced(text: &str) -> String {
 
 /// JSON in which every character that a terminal would obey is escaped; programs read the same.
 pub fn json(value: &impl serde::Serialize) -> serde_json::Result<String> {
+    Ok(inert(&serde_json::to_string(value)?))
+}
+
+/// The same over several lines, for people.
+pub fn json_lines(value: &impl serde::Serialize) -> serde_json::Result<String> {
+    Ok(inert(&serde_json::to_string_pretty(value)?))
+}
+
+fn inert(json: &str) -> String {
     let mut out = String::new();
-    // What JSON itself is made of is none of these, so they stand in its strings only.
-    for c in serde_json::to_string(value)?.chars() {
-        if hides(c) {
+    // What JSON itself is made of is none of these, line breaks apart, so they stand in its strings only.
+    for c in json.chars() {
+        if hides(c) && c != '\n' {
             let mut units = [0; 2];
             for unit in c.encode_utf16(&mut units) {
                 out.push_str(&format!("\\u{unit:04x}"));
@@ -58,7 +67,7 @@ pub fn json(value: &impl serde::Serialize) -> serde_json::Result<String> {
             out.push(c);
         }
     }
-    Ok(out)
+    out
 }
 
 fn hides(c: char) -> bool {

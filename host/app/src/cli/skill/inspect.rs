@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::cli::Shared;
 use crate::exit::Exit;
-use crate::show::text::clean;
+use crate::show::text::{self, clean};
 
 pub(super) fn run(shared: &Shared, package: &Package) -> anyhow::Result<Exit> {
     let imports = sandbox::imports(&package.component)?;
@@ -13,8 +13,10 @@ pub(super) fn run(shared: &Shared, package: &Package) -> anyhow::Result<Exit> {
     if shared.json {
         println!(
             "{}",
-            json!({"name": manifest.name, "version": manifest.version, "role": manifest.role, "digest": package.digest, "may": manifest.sentences(),
+            text::json(
+                &json!({"name": manifest.name, "version": manifest.version, "role": manifest.role, "digest": package.digest, "may": manifest.sentences(),
                 "host-imports": imports.host, "wasi-base": imports.wasi_base, "other-imports": imports.other, "exports": imports.exports})
+            )?
         );
         return Ok(Exit::Done);
     }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::find_in;
 use crate::cli::{Shared, run as item};
 use crate::exit::Exit;
-use crate::show::text::{clean, one_line};
+use crate::show::text::{self, clean, one_line};
 use crate::watch::Terminal;
 
 /// Call a skill under the grant that this repository gives it. Nothing is changed: what it would change is shown.
@@ -40,9 +40,9 @@ impl Run {
         } = self;
         let package = find_in(shared, &skill, Some(&repository))?;
         let house = shared.house()?;
-        let text = std::fs::read_to_string(&input)
+        let given = std::fs::read_to_string(&input)
             .with_context(|| format!("{} cannot be read", input.display()))?;
-        let input: Value = serde_json::from_str(&text)
+        let input: Value = serde_json::from_str(&given)
             .with_context(|| format!("{} is no JSON", input.display()))?;
         let path = item::absolute(&repository)?;
         let source = repo::Source::open(&path)?;
@@ -133,12 +133,14 @@ impl Run {
         if shared.json {
             println!(
                 "{}",
-                json!({"output": answer.output, "denials": denials, "diff": diff.patch, "fuel": answer.usage.fuel, "host-calls": answer.usage.host_calls,
+                text::json(
+                    &json!({"output": answer.output, "denials": denials, "diff": diff.patch, "fuel": answer.usage.fuel, "host-calls": answer.usage.host_calls,
                 "peak-memory-bytes": answer.usage.peak_memory_bytes, "wall-ms": answer.usage.wall.as_millis() as u64, "model-calls": spend.calls, "tokens": spend.tokens, "money-micros": spend.money, "transcript": answer.transcript})
+                )?
             );
         } else {
             eprintln!();
-            println!("{}", serde_json::to_string_pretty(&answer.output)?);
+            println!("{}", text::json_lines(&answer.output)?);
             for denial in &denials {
                 println!(
                     "denied: {} ({}×); it would need {}",
