@@ -16,5 +16,6 @@ mod models;
 mod ordinary;
 mod own_skills;
 mod runs;
+mod secrets;
 mod together;
 mod words;
