@@ -6,6 +6,7 @@
     reason = "tests may stop at the first surprise"
 )]
 
+mod audit;
 mod bad_input;
 mod crash;
 mod demo;
@@ -13,8 +14,10 @@ mod gates;
 mod hostile;
 mod house;
 mod models;
+mod obedient;
 mod ordinary;
 mod own_skills;
+mod reviews;
 mod runs;
 mod secrets;
 mod together;

@@ -14,14 +14,14 @@ const WRONG: &str = "minutes // 60 + 1";
 const RIGHT: &str = "(minutes + 59) // 60";
 
 /// A house whose repository gives the role to `implement`, with this provider behind the alias `coder`.
-struct Modelled {
-    house: House,
-    repo: PathBuf,
+pub struct Modelled {
+    pub house: House,
+    pub repo: PathBuf,
     before: String,
 }
 
 impl Modelled {
-    fn new(server: &Server, api: &str) -> Modelled {
+    pub fn new(server: &Server, api: &str) -> Modelled {
         let house = House::new();
         std::fs::create_dir_all(house.home()).unwrap();
         std::fs::write(house.path("key"), KEY).unwrap();
@@ -68,7 +68,7 @@ impl Modelled {
     }
 
     /// The key is in nothing that moat keeps or says.
-    fn keeps_the_key(&self, output: &Output) {
+    pub fn keeps_the_key(&self, output: &Output) {
         assert!(!told(output).contains(KEY));
         let mut waiting = vec![self.house.home(), self.repo.clone()];
         while let Some(path) = waiting.pop() {

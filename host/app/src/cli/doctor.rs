@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::cli::Shared;
 use crate::exit::Exit;
-use crate::show::text::clean;
+use crate::show::text::{self, clean};
 
 fn models(house: &House) -> Vec<serde_json::Value> {
     let models = &house.models;
@@ -80,7 +80,9 @@ pub async fn run(shared: &Shared) -> anyhow::Result<Exit> {
             .collect();
         println!(
             "{}",
-            json!({"confinement": probes, "models": models(&house), "secrets": house.secrets.entries().map(|(name, _)| name).collect::<Vec<_>>(), "state": house.root(), "policy": house.policy.file})
+            text::json(
+                &json!({"confinement": probes, "models": models(&house), "secrets": house.secrets.entries().map(|(name, _)| name).collect::<Vec<_>>(), "state": house.root(), "policy": house.policy.file})
+            )?
         );
     } else {
         for probe in &probes {

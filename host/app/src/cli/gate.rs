@@ -6,11 +6,10 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use driver::{GateRun, run_gate};
 use flow::verdict::{Finding, Subject};
-use serde_json::json;
 
 use crate::cli::{Shared, run};
 use crate::exit::Exit;
-use crate::show::text::clean;
+use crate::show::text::{self, clean};
 
 /// Look at this repository's gates, or run one.
 #[derive(Debug, Args)]
@@ -103,7 +102,7 @@ impl Gate {
                 Finding::NeedsHuman => exit = Exit::Waiting,
             }
             if shared.json {
-                println!("{}", json!(verdict));
+                println!("{}", text::json(&verdict)?);
             } else {
                 println!(
                     "{:<14} {:?}: {}",

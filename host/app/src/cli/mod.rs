@@ -1,6 +1,7 @@
 //! The command line: one file a command.
 
 mod answer;
+mod audit;
 mod demo;
 mod doctor;
 mod gate;
@@ -58,6 +59,8 @@ enum Command {
     Gate(gate::Gate),
     /// Look at the secrets of secrets.toml. Values are never shown.
     Secret(secret::Secret),
+    /// What skills were allowed and refused, and what people decided; and whether that record is whole.
+    Audit(audit::Audit),
     /// What this machine can and cannot enforce, and what to do about it.
     Doctor,
 }
@@ -78,6 +81,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Skill(skill) => skill.run(&shared).await,
         Command::Gate(gate) => gate.run(&shared).await,
         Command::Secret(secret) => secret.run(&shared).await,
+        Command::Audit(audit) => audit.run(&shared),
         Command::Doctor => doctor::run(&shared).await,
     }
 }

@@ -127,7 +127,7 @@ pub fn finish(run: Option<Run>, json: bool) -> anyhow::Result<Exit> {
     };
     if json {
         // Whoever asks has just let go of it.
-        println!("{}", summary(&run, false));
+        println!("{}", text::json(&summary(&run, false))?);
         return Ok(Exit::of_run(&run));
     }
     println!("run {}: {}", run.opened.run, state::sentence(&run));

@@ -74,7 +74,7 @@ fn list(shared: &Shared) -> anyhow::Result<Exit> {
                 )
             })
             .collect();
-        println!("{}", json!(values));
+        println!("{}", text::json(&values)?);
         return Ok(Exit::Done);
     }
     if rows.is_empty() {
@@ -107,7 +107,9 @@ fn show(shared: &Shared, id: &str) -> anyhow::Result<Exit> {
     if shared.json {
         println!(
             "{}",
-            json!({"summary": run::summary(&state, house.journal.is_locked(&run)), "events": events})
+            text::json(
+                &json!({"summary": run::summary(&state, house.journal.is_locked(&run)), "events": events})
+            )?
         );
     } else {
         println!(

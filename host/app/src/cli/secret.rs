@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::cli::Shared;
 use crate::exit::Exit;
-use crate::show::text::{clean, one_line};
+use crate::show::text::{self, clean, one_line};
 
 /// Look at the secrets of secrets.toml. Values are never shown.
 #[derive(Debug, Args)]
@@ -106,7 +106,7 @@ async fn check(
         }
     }
     if shared.json {
-        println!("{}", Value::from(found));
+        println!("{}", text::json(&found)?);
     }
     Ok(exit)
 }
