@@ -19,5 +19,6 @@ mod ordinary;
 mod own_skills;
 mod reviews;
 mod runs;
+mod secrets;
 mod together;
 mod words;

@@ -12,13 +12,13 @@ use crate::house::{MOAT, told};
 /// Nobody's on any machine.
 const USER: u32 = 54_323;
 
-struct Stranger {
+pub struct Stranger {
     directory: TempDir,
 }
 
 impl Stranger {
     /// None where these tests run as an ordinary user anyway.
-    fn new() -> Option<Stranger> {
+    pub fn new() -> Option<Stranger> {
         let own = std::fs::metadata("/proc/self").unwrap();
         if std::os::unix::fs::MetadataExt::uid(&own) != 0 {
             return None;
@@ -37,25 +37,44 @@ impl Stranger {
         Some(Stranger { directory })
     }
 
-    fn home(&self) -> PathBuf {
+    pub fn home(&self) -> PathBuf {
         self.directory.path().join("home")
     }
 
-    fn run(&self, program: &str, args: &[&str]) -> Output {
-        Command::new(program)
+    /// The program.
+    pub fn program(&self) -> String {
+        self.directory.path().join("moat").display().to_string()
+    }
+
+    /// Makes a directory and all that is in it theirs.
+    pub fn give(&self, path: &Path) {
+        chown(path, Some(USER), Some(USER)).unwrap();
+        if path.is_dir() {
+            for entry in std::fs::read_dir(path).unwrap().flatten() {
+                self.give(&entry.path());
+            }
+        }
+    }
+
+    pub fn run(&self, program: &str, args: &[&str]) -> Output {
+        self.command(program, args).output().unwrap()
+    }
+
+    pub fn command(&self, program: &str, args: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command
             .args(args)
             .env_clear()
             .env("HOME", self.home())
             .env("PATH", "/usr/local/bin:/usr/bin:/bin")
             .current_dir(self.home())
             .gid(USER)
-            .uid(USER)
-            .output()
-            .unwrap()
+            .uid(USER);
+        command
     }
 
-    fn moat(&self, args: &[&str]) -> Output {
-        self.run(self.directory.path().join("moat").to_str().unwrap(), args)
+    pub fn moat(&self, args: &[&str]) -> Output {
+        self.run(&self.program(), args)
     }
 }
 

@@ -28,6 +28,7 @@ fn help_says_what_there_is() {
         ("help-runs", &["runs", "--help"]),
         ("help-skill", &["skill", "--help"]),
         ("help-gate", &["gate", "--help"]),
+        ("help-secret", &["secret", "--help"]),
     ] {
         let mut command = house.command(args);
         let output = command

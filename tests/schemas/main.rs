@@ -9,12 +9,13 @@ use std::path::Path;
 
 use serde_json::Value;
 
-fn schemas() -> [(&'static str, Value); 4] {
+fn schemas() -> [(&'static str, Value); 5] {
     [
         ("skill", capability::Manifest::json_schema()),
         ("policy", capability::Policy::json_schema()),
         ("moat", project::Project::json_schema()),
         ("models", model::Config::json_schema()),
+        ("secrets", egress::store::Config::json_schema()),
     ]
 }
 

@@ -15,6 +15,8 @@ use rustix::process::{Pid, Signal};
 use tokio::io::AsyncReadExt as _;
 use zeroize::Zeroizing;
 
+use crate::child::sys;
+
 /// How long the output of a program that has ended may still be held open by what it left behind; all that it wrote itself is there by then.
 const LINGERING: Duration = Duration::from_millis(200);
 
@@ -68,7 +70,8 @@ pub enum OwnerError {
 /// [`OwnerError`], also when it exits with anything but 0.
 pub async fn output(owned: OwnerProgram) -> Result<Zeroizing<Vec<u8>>, OwnerError> {
     check(&owned.program)?;
-    let mut process = tokio::process::Command::new(&owned.program)
+    let mut command = tokio::process::Command::new(&owned.program);
+    command
         .args(&owned.args)
         .env_clear()
         .envs(&owned.env)
@@ -77,8 +80,16 @@ pub async fn output(owned: OwnerProgram) -> Result<Zeroizing<Vec<u8>>, OwnerErro
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         // A group of its own: it ends as one, and a Ctrl-C at our terminal is not for it.
-        .process_group(0)
-        .spawn()?;
+        .process_group(0);
+    #[expect(
+        unsafe_code,
+        reason = "a launcher that is started at this moment has descriptors that survive an exec"
+    )]
+    // SAFETY: between fork and exec this makes one system call, and takes no lock and no memory.
+    unsafe {
+        command.pre_exec(|| sys::close_on_exec_from(3));
+    }
+    let mut process = command.spawn()?;
     let group = Group(process.id().and_then(|id| Pid::from_raw(id.cast_signed())));
     let output = tokio::time::timeout(owned.wall, take(&mut process, owned.output_bytes_max)).await;
     let (printed, status) = output.unwrap_or(Err(OwnerError::Deadline {

@@ -60,6 +60,13 @@ pub(crate) fn close_range(first: u32, last: u32) -> Result<()> {
     check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0u32) }).map(drop)
 }
 
+/// Marks every descriptor from `first` on to be closed at the next exec. Allocates nothing: it may be called between fork and exec.
+pub(crate) fn close_on_exec_from(first: u32) -> Result<()> {
+    let flags = libc::CLOSE_RANGE_CLOEXEC;
+    // SAFETY: no pointers; until the exec every descriptor stays as it is.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, flags) }).map(drop)
+}
+
 /// A control of the process itself.
 pub(crate) fn prctl(option: i32, argument: u64) -> Result<()> {
     // SAFETY: only options with integer arguments are used.

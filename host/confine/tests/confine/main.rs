@@ -9,6 +9,7 @@
 mod attacks;
 mod disk;
 mod ordinary;
+mod owner;
 mod place;
 
 use std::path::Path;
