@@ -6,6 +6,7 @@
     reason = "tests may stop at the first surprise"
 )]
 
+mod audit;
 mod bad_input;
 mod crash;
 mod demo;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use audit::{Trail, TrailError};
 use capability::{ConfigError, Policy};
 use catalog::{Catalog, PackageError};
 use confine::{Launcher, Toolchains};
@@ -19,6 +20,8 @@ pub struct House {
     root: PathBuf,
     /// The log of runs.
     pub journal: Journal,
+    /// Who was allowed and refused what.
+    pub trail: Arc<Trail>,
     /// Calls skills.
     pub sandbox: Sandbox,
     /// Starts confined programs.
@@ -29,6 +32,7 @@ pub struct House {
     pub catalog: Catalog,
     /// The ceiling for all of them.
     pub policy: Policy,
+    policy_text: String,
     /// Models of this machine's `models.toml`.
     pub models: Arc<Models>,
 }
@@ -52,6 +56,9 @@ pub enum HouseError {
     /// The journal.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// The audit trail.
+    #[error(transparent)]
+    Trail(#[from] TrailError),
     /// A bundled skill.
     #[error(transparent)]
     Catalog(#[from] PackageError),
@@ -78,9 +85,9 @@ impl House {
             worker_program: program.to_owned(),
             cache_dir: root.join("compiled"),
         };
-        let policy = match config_text(&root, "policy.toml")? {
-            Some((text, path)) => Policy::parse(&text, &path)?,
-            None => Policy::builtin()?,
+        let (policy, policy_text) = match config_text(&root, "policy.toml")? {
+            Some((text, path)) => (Policy::parse(&text, &path)?, text),
+            None => (Policy::builtin()?, Policy::BUILTIN_TEXT.to_owned()),
         };
         let models = match config_text(&root, model::FILE)? {
             Some((text, path)) => model::Config::parse(&text, &path)?,
@@ -88,11 +95,13 @@ impl House {
         };
         Ok(House {
             journal: Journal::open(&root)?,
+            trail: Arc::new(Trail::open(&root.join("audit"))?),
             sandbox: Sandbox::new(config)?,
             launcher,
             tools: Toolchains::discover(&|name| std::env::var_os(name)),
             catalog: Catalog::bundled()?,
             policy,
+            policy_text,
             models: Arc::new(Models::new(models, Backoff::STANDARD)),
             root,
         })
@@ -106,6 +115,11 @@ impl House {
     /// Which versions of skills may be used.
     pub fn approvals(&self) -> Approvals {
         Approvals::at(self.root.join("approvals"))
+    }
+
+    /// The text that the policy was read from.
+    pub fn policy_text(&self) -> &str {
+        &self.policy_text
     }
 
     /// The mirror of a repository.

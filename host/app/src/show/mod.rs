@@ -7,4 +7,5 @@ pub mod review;
 pub mod state;
 pub mod text;
 pub mod timeline;
+pub mod trail;
 pub mod update;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use capability::{Grant, RelPath};
 use clap::Args;
-use driver::{CallMeter, StepModels, StepServices};
+use driver::{About, CallMeter, CallRecord, StepModels, StepServices};
 use flow::money::Reservation;
 use sandbox::Call;
 use serde_json::{Value, json};
@@ -76,7 +76,14 @@ impl Run {
             money: project.budget.money,
             tokens: project.budget.tokens,
         }));
+        let about = About {
+            run: None,
+            package: &package,
+            grant: &grant,
+            project: &project,
+        };
         let services = StepServices {
+            record: CallRecord::begin(&house, &about)?,
             house: house.clone(),
             project: project.clone(),
             root: Some(view.root()),
@@ -110,7 +117,9 @@ impl Run {
                 .collect(),
         };
         let services = Arc::new(services);
-        let answer = house.sandbox.call(&loaded, call, services.clone()).await?;
+        let answer = house.sandbox.call(&loaded, call, services.clone()).await;
+        services.record.end(&answer)?;
+        let answer = answer?;
         let spend = meter.spend();
         let import = view.import(&mirror, &tree, &grant)?;
         let diff = mirror.diff(&tree, &import.tree, &repo::DiffLimits::default())?;
