@@ -184,7 +184,7 @@ fn left(review: &Review) -> Section {
 
 fn used(usage: &Use) -> Section {
     let heading = "What it did so far";
-    if usage.calls == 0 {
+    if usage.calls == 0 && usage.cut_off == 0 {
         return Section::of(heading, "No finished call of it is on record here.", vec![]);
     }
     let mut items: Vec<Item> = [
@@ -212,6 +212,13 @@ fn used(usage: &Use) -> Section {
         )
         .note("line", one.line.clone())
     }));
+    if usage.cut_off > 0 {
+        let text = format!(
+            "{} without a record of what was done",
+            counted(usage.cut_off, "call")
+        );
+        items.push(Item::labelled(Tone::Moderate, "cut off", text));
+    }
     let few = if usage.calls < 10 {
         "; so few calls prove little"
     } else {

@@ -30,9 +30,7 @@ impl Approve {
         let house = shared.house()?;
         let package = find_in(shared, &self.skill, Some(&self.repo))?;
         let scope = scope(&house, &package, &self.repo)?;
-        let approvals = house.approvals();
-        let comparison = approvals.compare(&scope, &package)?;
-        approvals.approve(&scope, &package, &person(), &self.note)?;
+        let comparison = driver::approve_skill(&house, &scope, &package, &person(), &self.note)?;
         let widens = comparison.map(|one| one.widens).unwrap_or_default();
         let manifest = &package.manifest;
         if shared.json {
