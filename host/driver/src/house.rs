@@ -7,12 +7,14 @@ use audit::{Trail, TrailError};
 use capability::{ConfigError, Policy};
 use catalog::{Catalog, PackageError};
 use confine::{Launcher, Toolchains};
+use egress::store::{self, Stores};
 use flow::id::{Digest, RunId};
 use journal::{Journal, JournalError};
 use model::{Backoff, Models};
 use sandbox::{LoadError, Sandbox, SandboxConfig};
 
 use crate::approvals::Approvals;
+use crate::owner::OwnerPrograms;
 
 /// Opened once a process.
 #[derive(Debug)]
@@ -35,6 +37,8 @@ pub struct House {
     policy_text: String,
     /// Models of this machine's `models.toml`.
     pub models: Arc<Models>,
+    /// Secrets of this machine's `secrets.toml`.
+    pub secrets: Arc<Stores>,
 }
 
 /// Why the house cannot be opened.
@@ -50,7 +54,7 @@ pub enum HouseError {
         /// What the system says.
         error: std::io::Error,
     },
-    /// The organisation's policy, or the machine's models.
+    /// The organisation's policy, or the machine's models or secrets.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The journal.
@@ -93,6 +97,7 @@ impl House {
             Some((text, path)) => model::Config::parse(&text, &path)?,
             None => model::Config::default(),
         };
+        let secrets = store::Config::load(&root.join(store::FILE))?.unwrap_or_default();
         Ok(House {
             journal: Journal::open(&root)?,
             trail: Arc::new(Trail::open(&root.join("audit"))?),
@@ -103,6 +108,7 @@ impl House {
             policy,
             policy_text,
             models: Arc::new(Models::new(models, Backoff::STANDARD)),
+            secrets: Arc::new(Stores::new(secrets, Arc::new(OwnerPrograms))),
             root,
         })
     }
@@ -112,14 +118,14 @@ impl House {
         &self.root
     }
 
-    /// Which versions of skills may be used.
-    pub fn approvals(&self) -> Approvals {
-        Approvals::at(self.root.join("approvals"))
-    }
-
     /// The text that the policy was read from.
     pub fn policy_text(&self) -> &str {
         &self.policy_text
+    }
+
+    /// Which versions of skills may be used.
+    pub fn approvals(&self) -> Approvals {
+        Approvals::at(self.root.join("approvals"))
     }
 
     /// The mirror of a repository.

@@ -12,6 +12,7 @@ mod house;
 mod ledger;
 mod models;
 mod open;
+mod owner;
 mod record;
 mod releases;
 mod services;

@@ -178,7 +178,7 @@ fn left(review: &Review) -> Section {
                 .map(|one| Item::labelled(Tone::Plain, "gets", one.clone())),
         );
     }
-    let heading = format!("What {} leaves of it", review.held_by);
+    let heading = format!("What is left of it under {}", review.held_by);
     Section::of(heading, "", items)
 }
 
@@ -241,7 +241,7 @@ fn tighter(review: &Review) -> Option<Section> {
     let code = review.tighter.clone()?;
     Some(Section {
         heading: "A tighter skill.toml".into(),
-        intro: "It leaves out what was never used, and asks for nothing more.".into(),
+        intro: "It leaves out what no recorded call used, gives four times the memory that was seen, and asks for nothing more than before.".into(),
         items: vec![],
         code,
     })
