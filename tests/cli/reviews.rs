@@ -261,7 +261,24 @@ fn an_update_that_asks_for_more_stays_off_until_somebody_approves_it() {
         .find(|part| part.starts_with("moat skill approve"))
         .unwrap();
     let args: Vec<&str> = command.split(' ').skip(1).collect();
+    // It names what was refused: nothing else is let in by it, and nothing is before it is in the trail.
+    let mut other = args.clone();
+    let digest = other
+        .iter()
+        .position(|arg| arg.starts_with("sha256:"))
+        .unwrap();
+    let zeros = format!("sha256:{}", "0".repeat(64));
+    other[digest] = &zeros;
+    assert_eq!(house.moat(&other).status.code(), Some(3));
+    assert_eq!(run("x y").status.code(), Some(3));
+    let decisions = || told(&house.moat(&["audit", "--kind", "decision"]));
+    assert!(!decisions().contains("fixer"), "{}", decisions());
     let approved = house.moat(&args);
+    assert!(
+        decisions().contains("approved skill fixer"),
+        "{}",
+        decisions()
+    );
     assert!(
         approved.status.success() && told(&approved).contains("SHOWN"),
         "{}",

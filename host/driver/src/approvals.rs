@@ -63,7 +63,7 @@ pub enum Scope {
 pub enum ApprovalError {
     /// It asks for more than the version before it.
     #[error(
-        "skill {skill} asks for more than the version that was used before ({before}):\n{}\nlook at it with `moat skill review {named}`, then let it in with `moat skill approve {named}`, or go back to the version before",
+        "skill {skill} asks for more than the version that was used before ({before}):\n{}\nlook at it with `moat skill review {named}`, then let it in with `moat skill approve {named} --digest {digest}`, or go back to the version before",
         listed(widens)
     )]
     Widens {
@@ -75,6 +75,8 @@ pub enum ApprovalError {
         widens: Vec<Change>,
         /// The skill as the command line names it.
         named: String,
+        /// This version.
+        digest: Digest,
     },
     /// The record cannot be understood: by this version of moat, or by nobody.
     #[error(
@@ -203,6 +205,7 @@ impl Approvals {
                     before: record.last.version,
                     widens: comparison.widens,
                     named: named(scope, package),
+                    digest: package.digest.clone(),
                 });
             }
         }

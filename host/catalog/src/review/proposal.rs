@@ -147,3 +147,120 @@ fn missing(manifest: &Manifest, granted: &Grant, usage: &Use) -> (Vec<Withheld>,
     }
     (needed, unrecorded)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests may stop at the first surprise")]
+    use capability::RawProjectGrant;
+
+    use super::*;
+
+    const MANIFEST: &str = "[skill]\nname = \"x\"\nversion = \"0.1.0\"\nrole = \"job\"\ndescription = \"d\"\n[[files]]\npath = \"src\"\naccess = \"write\"\nreason = \"r\"\n[[processes]]\nproject = \"test\"\nreason = \"tests\"\n[[processes]]\nproject = \"build\"\nreason = \"builds\"\n[model]\naliases = [\"small\"]\nmax-tokens = 10\nreason = \"r\"\n[limits]\nmemory = \"1MiB\"\ntime = \"1s\"\n";
+
+    const POLICY: &str = "hidden = []\n[[ceiling]]\nread = [\".\"]\nwrite = [\"src\"]\ncommands = [\"*\"]\nmodels = [\"small\"]\nmax-tokens = 10\nmemory = \"1GiB\"\ntime = \"1h\"\n";
+
+    fn granted(text: &str) -> ProjectGrant {
+        let raw: RawProjectGrant = toml::from_str(text).unwrap();
+        raw.check(Source { file: "", text: "" }, 0..0).unwrap()
+    }
+
+    /// A call that ran `test`, and was refused a command, a program and a model.
+    fn proposal(project: Option<&ProjectGrant>) -> Proposal {
+        let manifest = Manifest::parse(MANIFEST, "skill.toml").unwrap();
+        let policy = Policy::parse(POLICY, "policy.toml").unwrap();
+        let grant = Grant::compute(
+            &manifest,
+            Some(&recording(&manifest, project).unwrap()),
+            &policy,
+        );
+        let mut usage = Use {
+            calls: 1,
+            ..Use::detailed()
+        };
+        usage.add_host_call("moat:host/process.run", 3);
+        usage.commands.as_mut().unwrap().insert("test".into(), 1);
+        let denials = [
+            grant.may_run_project("lint", &[]).unwrap_err(),
+            grant
+                .may_run_program("bash", &["-c".into(), "x".into()])
+                .unwrap_err(),
+            grant.may_use_model("large").unwrap_err(),
+        ];
+        let denials = denials.map(|one| (one, 1));
+        Proposal::of(&manifest, project, &policy, &usage, &denials).unwrap()
+    }
+
+    #[test]
+    fn what_was_needed_is_proposed_as_far_as_the_policy_goes() {
+        let project = granted(
+            "skill = \"x\"\nread = [\"src\"]\nexcept = [\"src/secret\"]\ntime = \"500ms\"\n",
+        );
+        let found = proposal(Some(&project));
+        let proposed = Manifest::parse(&found.manifest, "skill.toml").unwrap();
+        let powers: Vec<String> = proposed
+            .powers()
+            .iter()
+            .map(|one| one.power.to_string())
+            .collect();
+        assert_eq!(
+            powers,
+            [
+                "read and change `src`",
+                "run the project's command `test`",
+                "run the project's command `lint`"
+            ]
+        );
+        let whats = |list: &[Refused]| list.iter().map(|one| one.what.clone()).collect::<Vec<_>>();
+        assert_eq!(whats(&found.added), ["processes: lint"]);
+        assert_eq!(found.refused.len(), 2, "{found:?}");
+        assert_eq!(found.needed.len(), 1);
+        assert!(
+            found.needed[0].line.contains("commands = [\"test\"]"),
+            "{found:?}"
+        );
+        assert_eq!(found.unrecorded, ["read and change `src`"]);
+        // What the project keeps from it, it goes on to keep from it.
+        let text = found.grant.strip_prefix("[[grant]]\n").unwrap();
+        let grant = granted(text);
+        assert_eq!(
+            (grant.except.patterns(), grant.wall_ms),
+            (project.except.patterns(), Some(500))
+        );
+        assert_eq!(grant.commands, ["test", "lint"]);
+    }
+
+    #[test]
+    fn recording_is_not_a_call_without_a_wall() {
+        let manifest = Manifest::parse(MANIFEST, "skill.toml").unwrap();
+        let policy = Policy::parse(
+            POLICY
+                .replace("write = [\"src\"]", "write = [\"src/a\"]")
+                .as_str(),
+            "policy.toml",
+        )
+        .unwrap();
+        let project = granted("skill = \"x\"\nexcept = [\"src/secret\"]\n");
+        let grant = Grant::compute(
+            &manifest,
+            Some(&recording(&manifest, Some(&project)).unwrap()),
+            &policy,
+        );
+        let path = |text: &str| text.parse().unwrap();
+        assert!(
+            grant.may_write(&path("src/a/b")).is_ok() && grant.may_read(&path("src/b")).is_ok()
+        );
+        assert!(grant.may_write(&path("src/b")).is_err(), "the policy holds");
+        assert!(
+            grant.may_read(&path("src/secret/x")).is_err(),
+            "what the project hides is hidden"
+        );
+        assert!(
+            grant.may_read(&path("docs/x")).is_err(),
+            "nobody declared it"
+        );
+        assert!(
+            grant.may_run_project("lint", &[]).is_err(),
+            "nobody declared it"
+        );
+    }
+}
