@@ -261,7 +261,24 @@ fn an_update_that_asks_for_more_stays_off_until_somebody_approves_it() {
         .find(|part| part.starts_with("moat skill approve"))
         .unwrap();
     let args: Vec<&str> = command.split(' ').skip(1).collect();
+    // It names what was refused: nothing else is let in by it, and nothing is before it is in the trail.
+    let mut other = args.clone();
+    let digest = other
+        .iter()
+        .position(|arg| arg.starts_with("sha256:"))
+        .unwrap();
+    let zeros = format!("sha256:{}", "0".repeat(64));
+    other[digest] = &zeros;
+    assert_eq!(house.moat(&other).status.code(), Some(3));
+    assert_eq!(run("x y").status.code(), Some(3));
+    let decisions = || told(&house.moat(&["audit", "--kind", "decision"]));
+    assert!(!decisions().contains("fixer"), "{}", decisions());
     let approved = house.moat(&args);
+    assert!(
+        decisions().contains("approved skill fixer"),
+        "{}",
+        decisions()
+    );
     assert!(
         approved.status.success() && told(&approved).contains("SHOWN"),
         "{}",
@@ -336,4 +353,69 @@ fn a_packaged_component_can_be_reviewed_from_its_file() {
     std::fs::write(house.path("bare.wasm"), component(&[])).unwrap();
     let output = house.moat(&["skill", "review", "bare.wasm"]);
     assert_eq!(output.status.code(), Some(2), "{}", told(&output));
+}
+
+#[test]
+fn recording_gives_what_is_declared_and_allowed_and_says_what_was_missing() {
+    let house = House::new();
+    let repo = house.meter();
+    let path = repo.join("moat.toml");
+    let file = std::fs::read_to_string(&path).unwrap();
+    let without = |text: &str, from: &str, to: &str| {
+        assert!(text.contains(from), "{from} is not in {text}");
+        text.replace(from, to)
+    };
+    // The project keeps the test skill's command from it.
+    let grant = file
+        .split("[[grant]]")
+        .find(|one| one.contains("skill = \"test\""))
+        .unwrap();
+    let less = without(grant, "commands = [\"test\"]", "commands = []");
+    std::fs::write(&path, without(&file, grant, &less)).unwrap();
+    git(&repo, &["commit", "-qam", "no command for the test skill"]);
+    std::fs::write(house.path("input.json"), "{\"command\": \"test\"}").unwrap();
+    let call = |more: &[&str]| {
+        let mut args = vec![
+            "skill",
+            "run",
+            "test",
+            "--repo",
+            "meter",
+            "--input",
+            "input.json",
+        ];
+        args.extend(more);
+        house.moat(&args)
+    };
+    assert_eq!(
+        call(&[]).status.code(),
+        Some(3),
+        "without the command the skill cannot be loaded"
+    );
+    let recorded = call(&["--record", "--write", "proposed.toml"]);
+    let text = told(&recorded);
+    assert!(
+        text.contains("Used, and not granted") && text.contains("commands = [\"test\"]"),
+        "{text}"
+    );
+    let proposed = std::fs::read_to_string(house.path("proposed.toml")).unwrap();
+    capability::Manifest::parse(&proposed, "proposed.toml").unwrap();
+    assert!(text.contains(proposed.lines().nth(1).unwrap()), "{text}");
+    // A file that is there is not written over, and the next call is as it was.
+    assert!(
+        !call(&["--record", "--write", "proposed.toml"])
+            .status
+            .success()
+    );
+    assert_eq!(
+        std::fs::read_to_string(house.path("proposed.toml")).unwrap(),
+        proposed
+    );
+    assert_eq!(call(&[]).status.code(), Some(3));
+
+    // Recording is under the policy: what the ceiling keeps back is kept back, and said.
+    std::fs::write(house.home().join("policy.toml"), "hidden = []\n[[ceiling]]\nrole = \"test\"\nread = [\".\"]\nmemory = \"1GiB\"\ntime = \"1h\"\n").unwrap();
+    let kept = call(&["--record"]);
+    assert_eq!(kept.status.code(), Some(3), "{}", told(&kept));
+    assert!(told(&kept).contains("policy.toml"), "{}", told(&kept));
 }

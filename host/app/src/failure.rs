@@ -33,7 +33,7 @@ fn exit(error: &anyhow::Error) -> Exit {
         }
         if let Some(OpenError::Approval(error)) = cause.downcast_ref::<OpenError>() {
             return match error {
-                ApprovalError::Unusable { .. } => Exit::Failed,
+                ApprovalError::Unusable { .. } | ApprovalError::Trail(_) => Exit::Failed,
                 _ => Exit::Refused,
             };
         }

@@ -6,6 +6,7 @@ pub mod argument;
 pub mod compare;
 pub mod config;
 pub mod denial;
+pub mod denied;
 pub mod grant;
 pub mod limits;
 pub mod manifest;

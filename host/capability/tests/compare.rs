@@ -306,7 +306,7 @@ fn lessened(manifest: &Manifest, at: Index, how: usize) -> Manifest {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 800, ..ProptestConfig::default() })]
 
     #[test]
     fn nothing_differs_from_itself(a in manifests()) {

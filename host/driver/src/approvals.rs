@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
+use audit::{Decided, Decision, Entry, TrailError};
 use capability::compare::Change;
 use capability::{Comparison, Manifest};
 use catalog::Package;
@@ -11,12 +12,41 @@ use flow::id::{Digest, SkillName};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::now_ms;
-use crate::house::{key, private_dir};
+use crate::house::{House, key, private_dir};
 
 /// The ledger in the state directory: one file a skill.
 #[derive(Debug)]
 pub struct Approvals {
     directory: PathBuf,
+}
+
+/// Lets exactly this component in, whatever its manifest asks for, by a person's word. Gives what it asks for beyond the version before it; absent
+/// where there is none.
+///
+/// # Errors
+/// [`ApprovalError`]; nothing was approved.
+pub fn approve_skill(
+    house: &House,
+    scope: &Scope,
+    package: &Package,
+    by: &str,
+    note: &str,
+) -> Result<Option<Comparison>, ApprovalError> {
+    let approvals = house.approvals();
+    let comparison = approvals.compare(scope, package)?;
+    let decided = Decided::SkillApproved {
+        skill: package.manifest.name.clone(),
+        digest: package.digest.clone(),
+    };
+    let decision = Entry::Decision(Decision {
+        by: by.into(),
+        run: None,
+        decided,
+    });
+    // A word that left no trace is none, so the trail comes first.
+    house.trail.append(now_ms(), decision)?;
+    approvals.approve(scope, package, by, note)?;
+    Ok(comparison)
 }
 
 /// Where a skill's name means this skill: skills of two repositories may share a name and nothing else.
@@ -33,7 +63,7 @@ pub enum Scope {
 pub enum ApprovalError {
     /// It asks for more than the version before it.
     #[error(
-        "skill {skill} asks for more than the version that was used before ({before}):\n{}\nlook at it with `moat skill review {named}`, then let it in with `moat skill approve {named}`, or go back to the version before",
+        "skill {skill} asks for more than the version that was used before ({before}):\n{}\nlook at it with `moat skill review {named}`, then let it in with `moat skill approve {named} --digest {digest}`, or go back to the version before",
         listed(widens)
     )]
     Widens {
@@ -45,6 +75,8 @@ pub enum ApprovalError {
         widens: Vec<Change>,
         /// The skill as the command line names it.
         named: String,
+        /// This version.
+        digest: Digest,
     },
     /// The record cannot be understood: by this version of moat, or by nobody.
     #[error(
@@ -58,6 +90,9 @@ pub enum ApprovalError {
         /// The skill as the command line names it.
         named: String,
     },
+    /// The audit trail.
+    #[error(transparent)]
+    Trail(#[from] TrailError),
     /// The directory or the file.
     #[error("{path} cannot be used: {error}")]
     Unusable {
@@ -170,6 +205,7 @@ impl Approvals {
                     before: record.last.version,
                     widens: comparison.widens,
                     named: named(scope, package),
+                    digest: package.digest.clone(),
                 });
             }
         }
@@ -196,7 +232,7 @@ impl Approvals {
     ///
     /// # Errors
     /// [`ApprovalError`]; nothing was approved.
-    pub fn approve(
+    pub(crate) fn approve(
         &self,
         scope: &Scope,
         package: &Package,

@@ -20,7 +20,7 @@ mod step;
 mod usage;
 mod view;
 
-pub use approvals::{ApprovalError, Approvals, Scope};
+pub use approvals::{ApprovalError, Approvals, Scope, approve_skill};
 pub use branch::{own_skill, project_of};
 pub use context::{DriveError, Watcher};
 pub use drive::{answer, cancel, drive, load, resume};
@@ -31,5 +31,5 @@ pub use record::{About, CallRecord};
 pub use releases::Releases;
 pub use services::StepServices;
 pub use step::gate::{GateRun, run_gate};
-pub use usage::used_by;
+pub use usage::{UsageError, used_by};
 pub use view::{View, ViewError};

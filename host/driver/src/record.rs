@@ -10,6 +10,7 @@ use audit::{
 };
 use capability::{Denial, Grant};
 use catalog::Package;
+use catalog::review::Use;
 use flow::Event;
 use flow::event::Usage;
 use flow::id::{Digest, RunId, SkillName};
@@ -19,6 +20,7 @@ use sandbox::{Answer, CallError, Entry};
 
 use crate::clock::now_ms;
 use crate::house::House;
+use crate::usage::add_network;
 
 /// Refusals of one call that are told at once; from then on they are counted, and told at the end.
 const AT_ONCE_MAX: u32 = 16;
@@ -151,6 +153,30 @@ impl CallRecord {
     /// Notes what the call used of the network, once it has ended.
     pub fn network(&self, used: Vec<NetworkUse>) {
         self.seen().network = used;
+    }
+
+    /// What the call used so far, as a review has it; `peak_memory_bytes` is told by its answer.
+    pub fn usage(&self, peak_memory_bytes: u64) -> Use {
+        let mut usage = Use {
+            calls: 1,
+            peak_memory_bytes,
+            ..Use::detailed()
+        };
+        let seen = self.seen();
+        usage.host_calls.clone_from(&seen.host_calls);
+        usage.models.clone_from(&seen.models);
+        let commands = seen.commands.iter();
+        usage.commands = Some(
+            commands
+                .map(|(name, (_, times))| (name.clone(), *times))
+                .collect(),
+        );
+        add_network(&mut usage, &seen.network);
+        for (denial, times) in &seen.denials {
+            let what = format!("{}: {}", denial.capability, denial.what);
+            usage.add_refused(&what, &denial.line, u64::from(*times));
+        }
+        usage
     }
 
     /// What was refused so far, and how often.

@@ -3,6 +3,7 @@
 pub mod dossier;
 pub mod line;
 pub mod page;
+pub mod proposal;
 pub mod review;
 pub mod state;
 pub mod text;

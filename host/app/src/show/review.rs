@@ -178,13 +178,13 @@ fn left(review: &Review) -> Section {
                 .map(|one| Item::labelled(Tone::Plain, "gets", one.clone())),
         );
     }
-    let heading = format!("What {} leaves of it", review.held_by);
+    let heading = format!("What is left of it under {}", review.held_by);
     Section::of(heading, "", items)
 }
 
 fn used(usage: &Use) -> Section {
     let heading = "What it did so far";
-    if usage.calls == 0 {
+    if usage.calls == 0 && usage.cut_off == 0 {
         return Section::of(heading, "No finished call of it is on record here.", vec![]);
     }
     let mut items: Vec<Item> = [
@@ -212,6 +212,13 @@ fn used(usage: &Use) -> Section {
         )
         .note("line", one.line.clone())
     }));
+    if usage.cut_off > 0 {
+        let text = format!(
+            "{} without a record of what was done",
+            counted(usage.cut_off, "call")
+        );
+        items.push(Item::labelled(Tone::Moderate, "cut off", text));
+    }
     let few = if usage.calls < 10 {
         "; so few calls prove little"
     } else {
@@ -234,7 +241,7 @@ fn tighter(review: &Review) -> Option<Section> {
     let code = review.tighter.clone()?;
     Some(Section {
         heading: "A tighter skill.toml".into(),
-        intro: "It leaves out what was never used, and asks for nothing more.".into(),
+        intro: "It leaves out what no recorded call used, gives four times the memory that was seen, and asks for nothing more than before.".into(),
         items: vec![],
         code,
     })

@@ -4,6 +4,7 @@
 
 mod combination;
 mod imports;
+mod proposal;
 mod risk;
 mod update;
 mod usage;
@@ -17,6 +18,7 @@ use serde::Serialize;
 
 pub use combination::Combination;
 pub use imports::{Found, Imports};
+pub use proposal::{Proposal, recording};
 pub use risk::Risk;
 pub use update::{Side, Update};
 pub use usage::{Refused, Use, Used, tightened};

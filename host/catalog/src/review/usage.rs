@@ -30,6 +30,8 @@ pub struct Use {
     pub requests: Option<BTreeMap<String, u64>>,
     /// Secrets by name.
     pub credentials: Option<BTreeMap<String, u64>>,
+    /// Calls that ended without a record of what they did: moat was killed, or the machine.
+    pub cut_off: u64,
     /// The most memory that a call had.
     pub peak_memory_bytes: u64,
     /// What was refused.
@@ -72,6 +74,21 @@ impl Used {
 }
 
 impl Use {
+    /// Nothing yet, of a record that tells commands, requests and secrets.
+    pub fn detailed() -> Use {
+        Use {
+            commands: Some(BTreeMap::new()),
+            requests: Some(BTreeMap::new()),
+            credentials: Some(BTreeMap::new()),
+            ..Use::default()
+        }
+    }
+
+    /// Takes back that commands, requests and secrets are told: of some calls they are not.
+    pub fn forget_details(&mut self) {
+        (self.commands, self.requests, self.credentials) = (None, None, None);
+    }
+
     /// Adds a call's host calls.
     pub fn add_host_call(&mut self, name: &str, times: u64) {
         let sum = self.host_calls.entry(name.to_owned()).or_insert(0);
@@ -96,10 +113,8 @@ impl Use {
 
     /// Whether a power was used.
     pub fn of(&self, power: &Power<'_>) -> Used {
-        if self.calls == 0 {
-            return Used::Unknown;
-        }
         match power {
+            _ if self.calls == 0 => Used::Unknown,
             // What a skill reads is not recorded, and its variables are handed to it.
             Power::File { .. } | Power::Env(_) => Used::Unknown,
             Power::Request(rule) => self.requests.as_ref().map_or(Used::Unknown, |all| {

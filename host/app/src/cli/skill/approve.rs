@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use catalog::Package;
 use clap::Args;
 use driver::Scope;
+use flow::id::Digest;
 use serde_json::json;
 
 use super::find_in;
@@ -20,6 +21,9 @@ pub(super) struct Approve {
     /// The repository that holds it, for a skill that does not come with moat.
     #[arg(long, value_name = "DIR", default_value = ".")]
     repo: PathBuf,
+    /// Only if it is this one, as a review or a refusal named it.
+    #[arg(long, value_name = "DIGEST")]
+    digest: Option<String>,
     /// Why, for the record.
     #[arg(long, value_name = "TEXT", default_value = "")]
     note: String,
@@ -29,10 +33,18 @@ impl Approve {
     pub(super) fn run(self, shared: &Shared) -> anyhow::Result<Exit> {
         let house = shared.house()?;
         let package = find_in(shared, &self.skill, Some(&self.repo))?;
+        if let Some(wanted) = &self.digest {
+            let wanted: Digest = wanted.parse()?;
+            if wanted != package.digest {
+                eprintln!(
+                    "error: {} is {} now, not {wanted}: look at it again. Nothing was approved",
+                    package.manifest.name, package.digest
+                );
+                return Ok(Exit::Refused);
+            }
+        }
         let scope = scope(&house, &package, &self.repo)?;
-        let approvals = house.approvals();
-        let comparison = approvals.compare(&scope, &package)?;
-        approvals.approve(&scope, &package, &person(), &self.note)?;
+        let comparison = driver::approve_skill(&house, &scope, &package, &person(), &self.note)?;
         let widens = comparison.map(|one| one.widens).unwrap_or_default();
         let manifest = &package.manifest;
         if shared.json {

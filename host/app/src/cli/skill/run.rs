@@ -1,20 +1,28 @@
 //! `moat skill run`: one call under the grant of a repository, with everything that it did shown and nothing kept.
 
-use std::path::PathBuf;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use capability::{Grant, RelPath};
+use catalog::Package;
+use catalog::review::{Proposal, recording};
 use clap::Args;
-use driver::{About, CallMeter, CallRecord, StepModels, StepServices};
+use driver::{About, CallMeter, CallRecord, House, StepModels, StepServices, View};
+use flow::id::TreeId;
 use flow::money::Reservation;
-use sandbox::Call;
+use project::Project;
+use repo::{Diff, Mirror};
+use sandbox::{Answer, Call};
 use serde_json::{Value, json};
 
 use super::find_in;
 use crate::cli::{Shared, run as item};
 use crate::exit::Exit;
+use crate::show;
+use crate::show::page::Look;
 use crate::show::text::{self, clean, one_line};
 use crate::watch::Terminal;
 
@@ -29,149 +37,276 @@ pub(super) struct Run {
     /// The repository whose branch it sees.
     #[arg(long, value_name = "DIR", default_value = ".")]
     repo: PathBuf,
+    /// Give it all that its manifest declares and the policy allows, whether this repository grants it or not; say what it needed, and propose a
+    /// manifest and a grant for that. What nobody declares, and what the policy does not allow, is refused and noted.
+    #[arg(long)]
+    record: bool,
+    /// Write the proposed manifest to a new file.
+    #[arg(long, value_name = "FILE", requires = "record")]
+    write: Option<PathBuf>,
+}
+
+/// Where a skill is called.
+struct Place {
+    house: Arc<House>,
+    mirror: Mirror,
+    tree: TreeId,
+    project: Arc<Project>,
 }
 
 impl Run {
     pub(super) async fn run(self, shared: &Shared) -> anyhow::Result<Exit> {
-        let Run {
-            skill,
-            input,
-            repo: repository,
-        } = self;
-        let package = find_in(shared, &skill, Some(&repository))?;
+        let package = find_in(shared, &self.skill, Some(&self.repo))?;
+        let input = read_json(&self.input)?;
+        let place = Place::of(shared, &self.repo)?;
+        let grant = Arc::new(self.grant(&place, &package)?);
+        for denial in grant.withheld() {
+            eprintln!(
+                "note: {}: {} is not granted; it would need {}",
+                denial.capability,
+                one_line(&denial.what, 160),
+                denial.line
+            );
+        }
+        let called = place.call(&package, &grant, input, shared.json).await?;
+        let proposal = if self.record {
+            Some(self.propose(&place, &package, &called)?)
+        } else {
+            None
+        };
+        if shared.json {
+            println!("{}", text::json(&called.value(proposal.as_ref()))?);
+        } else {
+            called.tell()?;
+            if let Some(proposal) = &proposal {
+                println!();
+                print!(
+                    "{}",
+                    show::proposal::of(proposal).terminal(Look::of_stdout())
+                );
+            }
+        }
+        Ok(if called.answer.output.get("err").is_some() {
+            Exit::Failed
+        } else {
+            Exit::Done
+        })
+    }
+
+    fn grant(&self, place: &Place, package: &Package) -> anyhow::Result<Grant> {
+        let manifest = &package.manifest;
+        let project = place.project.grant_of(&manifest.name);
+        let policy = &place.house.policy;
+        Ok(if self.record {
+            Grant::compute(manifest, Some(&recording(manifest, project)?), policy)
+        } else {
+            Grant::compute(manifest, project, policy)
+        })
+    }
+
+    fn propose(
+        &self,
+        place: &Place,
+        package: &Package,
+        called: &Called,
+    ) -> anyhow::Result<Proposal> {
+        let manifest = &package.manifest;
+        let record = &called.services.record;
+        let proposal = Proposal::of(
+            manifest,
+            place.project.grant_of(&manifest.name),
+            &place.house.policy,
+            &record.usage(called.answer.usage.peak_memory_bytes),
+            &record.denials(),
+        )?;
+        if let Some(path) = &self.write {
+            // An author's file is never written over.
+            let mut file = std::fs::File::create_new(path).with_context(|| {
+                format!(
+                    "{} cannot be made: name a file that is not there",
+                    path.display()
+                )
+            })?;
+            file.write_all(proposal.manifest.as_bytes())?;
+        }
+        Ok(proposal)
+    }
+}
+
+fn read_json(path: &Path) -> anyhow::Result<Value> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("{} cannot be read", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("{} is no JSON", path.display()))
+}
+
+impl Place {
+    fn of(shared: &Shared, repository: &Path) -> anyhow::Result<Place> {
         let house = shared.house()?;
-        let given = std::fs::read_to_string(&input)
-            .with_context(|| format!("{} cannot be read", input.display()))?;
-        let input: Value = serde_json::from_str(&given)
-            .with_context(|| format!("{} is no JSON", input.display()))?;
-        let path = item::absolute(&repository)?;
+        let path = item::absolute(repository)?;
         let source = repo::Source::open(&path)?;
         let branch = source.current_branch()?;
-        let mirror = repo::Mirror::open_or_create(&house.mirror_dir(&path.display().to_string()))?;
+        let mirror = Mirror::open_or_create(&house.mirror_dir(&path.display().to_string()))?;
         let tip = mirror.fetch(&source, &branch)?;
         let tree = mirror.tree_of(&tip)?;
         let moat = mirror
             .read(&tree, project::FILE, 1 << 20)?
             .with_context(|| format!("branch {branch} has no moat.toml: `moat init` writes one"))?;
-        let project = Arc::new(project::Project::parse(
-            &String::from_utf8_lossy(&moat),
-            project::FILE,
-        )?);
-        let grant = Arc::new(Grant::compute(
-            &package.manifest,
-            project.grant_of(&package.manifest.name),
-            &house.policy,
-        ));
-        for denial in grant.withheld() {
-            eprintln!(
-                "note: {}: {} is not granted; it would need {}",
-                denial.capability, denial.what, denial.line
-            );
-        }
-        let loaded = house.sandbox.load(&package.component, &grant).await?;
-        let directory = house.root().join("calls");
-        let view = driver::View::of_grant(&directory, &mirror, &tree, &grant)?;
-        let watcher = Arc::new(Terminal::new(shared.json));
+        let project = Project::parse(&String::from_utf8_lossy(&moat), project::FILE)?;
+        Ok(Place {
+            house,
+            mirror,
+            tree,
+            project: Arc::new(project),
+        })
+    }
+
+    async fn call(
+        &self,
+        package: &Package,
+        grant: &Arc<Grant>,
+        input: Value,
+        quiet: bool,
+    ) -> anyhow::Result<Called> {
+        let loaded = self.house.sandbox.load(&package.component, grant).await?;
+        let directory = self.house.root().join("calls");
+        let view = View::of_grant(&directory, &self.mirror, &self.tree, grant)?;
         let meter = Arc::new(CallMeter::new(Reservation {
-            money: project.budget.money,
-            tokens: project.budget.tokens,
+            money: self.project.budget.money,
+            tokens: self.project.budget.tokens,
         }));
-        let about = About {
-            run: None,
-            package: &package,
-            grant: &grant,
-            project: &project,
-        };
-        let services = StepServices {
-            record: CallRecord::begin(&house, &about)?,
-            house: house.clone(),
-            project: project.clone(),
-            root: Some(view.root()),
-            scratch: view.scratch(),
-            releases: None,
-            models: StepModels::new(
-                house.models.clone(),
-                project.clone(),
-                meter.clone(),
-                watcher.clone(),
-            ),
-            wall: Duration::from_millis(grant.limits().wall_ms),
-            watcher,
-        };
-        let writable: Vec<RelPath> = grant
-            .writable()
-            .into_iter()
-            .filter(|path| path.is_root() || view.root().join(path.as_str()).exists())
-            .collect();
+        let services = Arc::new(self.services(package, grant, &view, &meter, quiet)?);
         let call = Call {
             role: package.manifest.role,
             input,
             view: Some(sandbox::View {
                 root: view.root(),
-                writable,
+                writable: writable(&view, grant),
             }),
             grant: grant.clone(),
             env: grant
                 .env()
-                .filter_map(|name| Some((name.to_owned(), project.env.get(name)?.clone())))
+                .filter_map(|name| Some((name.to_owned(), self.project.env.get(name)?.clone())))
                 .collect(),
         };
-        let services = Arc::new(services);
-        let answer = house.sandbox.call(&loaded, call, services.clone()).await;
+        let answer = self
+            .house
+            .sandbox
+            .call(&loaded, call, services.clone())
+            .await;
         services.record.end(&answer)?;
         let answer = answer?;
-        let spend = meter.spend();
-        let import = view.import(&mirror, &tree, &grant)?;
-        let diff = mirror.diff(&tree, &import.tree, &repo::DiffLimits::default())?;
-        let denials: Vec<_> = answer
+        let import = view.import(&self.mirror, &self.tree, grant)?;
+        let diff = self
+            .mirror
+            .diff(&self.tree, &import.tree, &repo::DiffLimits::default())?;
+        Ok(Called {
+            answer,
+            services,
+            meter,
+            diff,
+        })
+    }
+
+    fn services(
+        &self,
+        package: &Package,
+        grant: &Grant,
+        view: &View,
+        meter: &Arc<CallMeter>,
+        quiet: bool,
+    ) -> anyhow::Result<StepServices> {
+        let watcher = Arc::new(Terminal::new(quiet));
+        let about = About {
+            run: None,
+            package,
+            grant,
+            project: &self.project,
+        };
+        Ok(StepServices {
+            record: CallRecord::begin(&self.house, &about)?,
+            house: self.house.clone(),
+            project: self.project.clone(),
+            root: Some(view.root()),
+            scratch: view.scratch(),
+            releases: None,
+            models: StepModels::new(
+                self.house.models.clone(),
+                self.project.clone(),
+                meter.clone(),
+                watcher.clone(),
+            ),
+            wall: Duration::from_millis(grant.limits().wall_ms),
+            watcher,
+        })
+    }
+}
+
+/// Writable paths that are there: what is not cannot be mounted, and is made by writing to the directory above it.
+fn writable(view: &View, grant: &Grant) -> Vec<RelPath> {
+    let is_there = |path: &RelPath| path.is_root() || view.root().join(path.as_str()).exists();
+    grant.writable().into_iter().filter(is_there).collect()
+}
+
+/// A call that has been answered.
+struct Called {
+    answer: Answer,
+    services: Arc<StepServices>,
+    meter: Arc<CallMeter>,
+    diff: Diff,
+}
+
+impl Called {
+    fn value(&self, proposal: Option<&Proposal>) -> Value {
+        let (usage, spend) = (&self.answer.usage, self.meter.spend());
+        let denials: Vec<_> = self
+            .answer
             .denials
             .iter()
             .map(
                 |(denial, times)| json!({"what": denial.what, "line": denial.line, "times": times}),
             )
             .collect();
-        if shared.json {
-            println!(
-                "{}",
-                text::json(
-                    &json!({"output": answer.output, "denials": denials, "diff": diff.patch, "fuel": answer.usage.fuel, "host-calls": answer.usage.host_calls,
-                "peak-memory-bytes": answer.usage.peak_memory_bytes, "wall-ms": answer.usage.wall.as_millis() as u64, "model-calls": spend.calls, "tokens": spend.tokens, "money-micros": spend.money, "transcript": answer.transcript})
-                )?
-            );
-        } else {
-            eprintln!();
-            println!("{}", text::json_lines(&answer.output)?);
-            for denial in &denials {
-                println!(
-                    "denied: {} ({}×); it would need {}",
-                    one_line(denial["what"].as_str().unwrap_or(""), 160),
-                    denial["times"],
-                    denial["line"].as_str().unwrap_or("")
-                );
-            }
-            if !diff.patch.is_empty() {
-                println!("\nIt would change:\n{}", clean(&diff.patch));
-            }
-            println!(
-                "took {} ms, {} host calls, {} MiB at most",
-                answer.usage.wall.as_millis(),
-                answer.usage.host_calls,
-                answer.usage.peak_memory_bytes >> 20
-            );
-            if spend.calls > 0 {
-                println!(
-                    "models: {} calls, {} tokens, {}",
-                    spend.calls, spend.tokens, spend.money
-                );
-            }
-            if let Some(trouble) = services.models.trouble() {
-                println!("models: {}", one_line(&trouble.what, 300));
-            }
+        let mut value = json!({"output": self.answer.output, "denials": denials, "diff": self.diff.patch, "fuel": usage.fuel, "host-calls": usage.host_calls,
+            "peak-memory-bytes": usage.peak_memory_bytes, "wall-ms": usage.wall.as_millis() as u64, "model-calls": spend.calls, "tokens": spend.tokens,
+            "money-micros": spend.money, "transcript": self.answer.transcript});
+        if let Some(proposal) = proposal {
+            value["record"] = json!(proposal);
         }
-        Ok(if answer.output.get("err").is_some() {
-            Exit::Failed
-        } else {
-            Exit::Done
-        })
+        value
+    }
+
+    fn tell(&self) -> anyhow::Result<()> {
+        let (usage, spend) = (&self.answer.usage, self.meter.spend());
+        eprintln!();
+        println!(
+            "{}",
+            clean(&serde_json::to_string_pretty(&self.answer.output)?)
+        );
+        for (denial, times) in &self.answer.denials {
+            println!(
+                "denied: {} ({times}×); it would need {}",
+                one_line(&denial.what, 160),
+                clean(&denial.line)
+            );
+        }
+        if !self.diff.patch.is_empty() {
+            println!("\nIt would change:\n{}", clean(&self.diff.patch));
+        }
+        println!(
+            "took {} ms, {} host calls, {} MiB at most",
+            usage.wall.as_millis(),
+            usage.host_calls,
+            usage.peak_memory_bytes >> 20
+        );
+        if spend.calls > 0 {
+            println!(
+                "models: {} calls, {} tokens, {}",
+                spend.calls, spend.tokens, spend.money
+            );
+        }
+        if let Some(trouble) = self.services.models.trouble() {
+            println!("models: {}", one_line(&trouble.what, 300));
+        }
+        Ok(())
     }
 }
