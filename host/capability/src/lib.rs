@@ -19,6 +19,7 @@ mod sentences;
 
 pub use config::{ConfigError, Source};
 pub use denial::{Capability, Denial};
+pub use grant::compare::Beyond;
 pub use grant::{CredentialGrant, Grant, Running};
 pub use limits::Limits;
 pub use manifest::Manifest;

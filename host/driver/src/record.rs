@@ -8,14 +8,14 @@ use audit::{
     Call, CommandUse, Confinement, Denied, Entry as Told, ModelUse, NetworkUse, Outcome, Refused,
     Trail, TrailError, Used,
 };
-use capability::{Denial, Grant};
+use capability::{Capability, Denial, Grant};
 use catalog::Package;
 use flow::Event;
 use flow::event::Usage;
 use flow::id::{Digest, RunId, SkillName};
 use flow::step::Step;
 use project::Project;
-use sandbox::{Answer, CallError, Entry};
+use sandbox::{Answer, CallError, Entry, LoadError};
 
 use crate::clock::now_ms;
 use crate::house::House;
@@ -165,12 +165,29 @@ impl CallRecord {
     /// # Errors
     /// [`TrailError`]: the answer must not be used then.
     pub fn end(&self, ended: &Result<Answer, CallError>) -> Result<(), TrailError> {
+        let fuel = ended.as_ref().map_or(0, |answer| answer.usage.fuel);
+        self.close(outcome(ended), fuel)
+    }
+
+    /// Puts into the trail that the skill was not even loaded.
+    ///
+    /// # Errors
+    /// [`TrailError`].
+    pub fn not_loaded(&self, error: &LoadError) -> Result<(), TrailError> {
+        if let LoadError::NotGranted { import, line } = error {
+            let denial = Denial::new(Capability::Interface, import, line);
+            self.seen().refuse(&denial);
+        }
+        self.close(Outcome::Ended(error.to_string().into()), 0)
+    }
+
+    fn close(&self, outcome: Outcome, fuel: u64) -> Result<(), TrailError> {
         let seen = std::mem::take(&mut *self.seen());
         let used = Used {
             call: self.call,
             run: self.run.clone(),
             skill: self.skill.clone(),
-            outcome: outcome(ended),
+            outcome,
             host_calls: texts(&seen.host_calls),
             commands: seen
                 .commands
@@ -195,7 +212,7 @@ impl CallRecord {
                 .iter()
                 .map(|(denial, times)| (refused(denial), u64::from(*times)))
                 .collect(),
-            fuel: ended.as_ref().map_or(0, |answer| answer.usage.fuel),
+            fuel,
             wall_ms: self.begun.elapsed().as_millis() as u64,
             left_out: 0,
         };

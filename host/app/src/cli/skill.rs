@@ -226,7 +226,20 @@ async fn call(
             denial.capability, denial.what, denial.line
         );
     }
-    let loaded = house.sandbox.load(&package.component, &grant).await?;
+    let about = About {
+        run: None,
+        package: &package,
+        grant: &grant,
+        project: &project,
+    };
+    let record = CallRecord::begin(&house, &about)?;
+    let loaded = match house.sandbox.load(&package.component, &grant).await {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            record.not_loaded(&error)?;
+            return Err(error.into());
+        }
+    };
     let directory = house.root().join("calls");
     let view = driver::View::of_grant(&directory, &mirror, &tree, &grant)?;
     let watcher = Arc::new(Terminal::new(shared.json));
@@ -234,14 +247,8 @@ async fn call(
         money: project.budget.money,
         tokens: project.budget.tokens,
     }));
-    let about = About {
-        run: None,
-        package: &package,
-        grant: &grant,
-        project: &project,
-    };
     let services = StepServices {
-        record: CallRecord::begin(&house, &about)?,
+        record,
         house: house.clone(),
         project: project.clone(),
         root: Some(view.root()),
