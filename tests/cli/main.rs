@@ -17,6 +17,7 @@ mod house;
 mod models;
 mod ordinary;
 mod own_skills;
+mod reviews;
 mod runs;
 mod together;
 mod words;

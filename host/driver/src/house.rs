@@ -3,14 +3,19 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use audit::{Trail, TrailError};
+use audit::{Decided, Decision, Trail, TrailError};
 use capability::{ConfigError, Policy};
-use catalog::{Catalog, PackageError};
+use catalog::{Catalog, Package, PackageError};
 use confine::{Launcher, Toolchains};
+use egress::store::{self, Stores};
 use flow::id::{Digest, RunId};
 use journal::{Journal, JournalError};
 use model::{Backoff, Models};
 use sandbox::{LoadError, Sandbox, SandboxConfig};
+
+use crate::approvals::{ApprovalError, Approvals, Scope};
+use crate::clock::now_ms;
+use crate::owner::OwnerPrograms;
 
 /// Opened once a process.
 #[derive(Debug)]
@@ -33,6 +38,8 @@ pub struct House {
     policy_text: String,
     /// Models of this machine's `models.toml`.
     pub models: Arc<Models>,
+    /// Secrets of this machine's `secrets.toml`.
+    pub secrets: Arc<Stores>,
 }
 
 /// Why the house cannot be opened.
@@ -48,7 +55,7 @@ pub enum HouseError {
         /// What the system says.
         error: std::io::Error,
     },
-    /// The organisation's policy, or the machine's models.
+    /// The organisation's policy, or the machine's models or secrets.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The journal.
@@ -91,6 +98,7 @@ impl House {
             Some((text, path)) => model::Config::parse(&text, &path)?,
             None => model::Config::default(),
         };
+        let secrets = store::Config::load(&root.join(store::FILE))?.unwrap_or_default();
         Ok(House {
             journal: Journal::open(&root)?,
             trail: Arc::new(Trail::open(&root.join("audit"))?),
@@ -101,6 +109,7 @@ impl House {
             policy,
             policy_text,
             models: Arc::new(Models::new(models, Backoff::STANDARD)),
+            secrets: Arc::new(Stores::new(secrets, Arc::new(OwnerPrograms))),
             root,
         })
     }
@@ -113,6 +122,35 @@ impl House {
     /// The text that the policy was read from.
     pub fn policy_text(&self) -> &str {
         &self.policy_text
+    }
+
+    /// Which versions of skills may be used.
+    pub fn approvals(&self) -> Approvals {
+        Approvals::at(self.root.join("approvals"))
+    }
+
+    /// Lets exactly this component of a skill in, by a person's word, which is in the audit trail before.
+    ///
+    /// # Errors
+    /// [`ApprovalError`]; nothing was approved.
+    pub fn approve_skill(
+        &self,
+        scope: &Scope,
+        package: &Package,
+        by: &str,
+        note: &str,
+    ) -> Result<(), ApprovalError> {
+        let decision = Decision {
+            by: by.into(),
+            run: None,
+            decided: Decided::SkillApproved {
+                skill: package.manifest.name.clone(),
+                digest: package.digest.clone(),
+            },
+        };
+        self.trail
+            .append(now_ms(), audit::Entry::Decision(decision))?;
+        self.approvals().approve(scope, package, by, note)
     }
 
     /// The mirror of a repository.
@@ -148,7 +186,7 @@ fn config_text(root: &Path, name: &str) -> Result<Option<(String, String)>, Hous
 }
 
 /// A repository's directory name: its path is not one.
-fn key(repository: &str) -> String {
+pub(crate) fn key(repository: &str) -> String {
     Digest::of(repository.as_bytes()).short().to_owned()
 }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use audit::{
     Call, CommandUse, Confinement, Denied, Entry as Told, ModelUse, NetworkUse, Outcome, Refused,
-    Trail, TrailError, Used,
+    Text, Trail, TrailError, Used,
 };
 use capability::{Capability, Denial, Grant};
 use catalog::Package;
@@ -148,9 +148,18 @@ impl CallRecord {
         *self.seen().models.entry(alias.to_owned()).or_insert(0) += 1;
     }
 
-    /// Notes what the call used of the network, once it has ended.
-    pub fn network(&self, used: Vec<NetworkUse>) {
-        self.seen().network = used;
+    /// Notes what the call used of the network, as the door's account has it. Give it the account before the call's end is told.
+    pub fn network(&self, used: Vec<egress::Use>) {
+        let line = |one: egress::Use| NetworkUse {
+            origin: one.origin.to_string().into(),
+            method: one.method.into(),
+            path: one.path.into(),
+            credentials: one.credentials.into_iter().map(Text::from).collect(),
+            requests: one.requests,
+            sent: one.sent,
+            received: one.received,
+        };
+        self.seen().network = used.into_iter().map(line).collect();
     }
 
     /// What was refused so far, and how often.
@@ -294,7 +303,7 @@ fn outcome(ended: &Result<Answer, CallError>) -> Outcome {
     }
 }
 
-fn texts(counts: &BTreeMap<String, u64>) -> BTreeMap<audit::Text, u64> {
+fn texts(counts: &BTreeMap<String, u64>) -> BTreeMap<Text, u64> {
     counts
         .iter()
         .map(|(name, times)| (name.as_str().into(), *times))
