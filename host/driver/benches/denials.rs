@@ -79,8 +79,8 @@ async fn measure() {
     let bench = Arc::new(Bench::new(directory.path()).await);
     let floods = [
         ("alone", None),
-        ("1,000 of one kind a second", Some((1000, false))),
-        ("1,000 different ones a second", Some((1000, true))),
+        ("one kind, a pause after each", Some((500, false))),
+        ("different ones, a pause after each", Some((500, true))),
         ("one kind, as fast as it can", Some((0, false))),
     ];
     let mut times = vec![Vec::new(); floods.len()];
@@ -94,7 +94,7 @@ async fn measure() {
     }
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
     println!(
-        "{:32} {:>9} {:>9} {:>9} {:>12}",
+        "{:36} {:>9} {:>9} {:>9} {:>12}",
         "neighbour beside", "min ms", "median ms", "to alone", "refused a s"
     );
     let mut alone = 0.0;
@@ -105,7 +105,7 @@ async fn measure() {
             alone = median;
         }
         println!(
-            "{name:32} {:9.1} {median:9.1} {:9.2} {:12.0}",
+            "{name:36} {:9.1} {median:9.1} {:9.2} {:12.0}",
             ms(times[at][0]),
             median / alone,
             rates[at]
@@ -138,8 +138,9 @@ impl Bench {
         let detected = project::detect(&["tests/test_x.py"], &|_| None).unwrap();
         let text = project::template(&detected, "main", &project::Choices::default());
         let text = format!(
-            "{text}\n[[grant]]\nskill = \"probe\"\ncommands = [\"test\"]\nmodels = [\"coder\"]\nrelease = true\n"
+            "{text}\n[[grant]]\nskill = \"probe\"\ncommands = [\"test\"]\nmodels = [\"coder\"]\nrelease = true\n\n[models]\ncoder = \"none\"\n"
         );
+        let text = text.replace("[budget]\n", "[budget]\ntokens = 1000\nmoney = 1.00\n");
         let project = Arc::new(Project::parse(&text, project::FILE).unwrap());
         let granted = project.grant_of(&package.manifest.name);
         let grant = Arc::new(Grant::compute(&package.manifest, granted, &house.policy));
