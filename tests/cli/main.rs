@@ -11,6 +11,7 @@ mod bad_input;
 mod crash;
 mod demo;
 mod gates;
+mod grants;
 mod hostile;
 mod house;
 mod models;

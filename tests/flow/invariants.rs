@@ -7,6 +7,7 @@ use flow::step::Step;
 use flow::verdict::{Finding, Subject};
 use proptest::prelude::*;
 
+use crate::grant::{lacking, regrant};
 use crate::script::{Script, base, commit, deploying, failure, item, report, tree};
 
 /// What the outside answers to the action at hand, chosen by a number.
@@ -23,6 +24,9 @@ fn answer(script: &Script, choice: u8) -> Option<Vec<Event>> {
         Action::Park(reason) => Some(vec![Event::Parked { reason }]),
         Action::AwaitResume if choice.is_multiple_of(7) => {
             Some(vec![Event::Cancelled { by: "me".into() }])
+        }
+        Action::AwaitResume if script.run.blocked().is_some() => {
+            Some(vec![regrant(&script.run, &choice.to_string())])
         }
         Action::AwaitResume => Some(vec![Event::Resumed { by: "me".into() }]),
         Action::AwaitAnswer { subject, gates } => Some(vec![Event::Answered {
@@ -63,6 +67,12 @@ fn answer(script: &Script, choice: u8) -> Option<Vec<Event>> {
 
 fn result(script: &Script, step: &Step, choice: u8) -> Option<Vec<Event>> {
     Some(match step {
+        Step::Intake | Step::Implement { .. } | Step::Deploy { .. } if choice % 13 == 12 => {
+            vec![Event::Blocked {
+                step: step.clone(),
+                blocked: lacking("x"),
+            }]
+        }
         Step::Intake => vec![Event::Triaged {
             decision: match choice % 8 {
                 0 => Decision::Declined("no".into()),

@@ -8,6 +8,7 @@
 mod baseline;
 mod deploy;
 mod gate;
+mod grant;
 mod implement;
 mod intake;
 mod invariants;

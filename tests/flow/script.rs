@@ -132,6 +132,7 @@ impl Script {
             base: base(1),
             pipeline,
             project: Digest::of(b"moat.toml"),
+            policy: None,
         };
         let first = Recorded {
             number: 1,

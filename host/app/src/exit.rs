@@ -15,7 +15,7 @@ pub enum Exit {
     Usage,
     /// 3: policy, grant or machine does not allow it; nothing was done.
     Refused,
-    /// 4: a person must answer first.
+    /// 4: a person must answer, or give a grant, first.
     Waiting,
 }
 
@@ -25,6 +25,7 @@ impl Exit {
         match &run.stage {
             Stage::Ended(End::Merged | End::Deployed) => Exit::Done,
             Stage::Ended(End::Declined(_) | End::Cancelled) => Exit::Failed,
+            _ if run.blocked().is_some() => Exit::Waiting,
             _ if run.parked.is_some() => Exit::Failed,
             _ => match flow::next(run) {
                 flow::run::Action::AwaitAnswer { .. } => Exit::Waiting,

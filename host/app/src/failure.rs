@@ -46,6 +46,7 @@ fn exit(error: &anyhow::Error) -> Exit {
         }
         if let Some(error) = cause.downcast_ref::<DriveError>() {
             return match error {
+                DriveError::StillBlocked(_) => Exit::Waiting,
                 DriveError::NoSuchRun { .. } | DriveError::NotNow(_) => Exit::Usage,
                 _ => Exit::Failed,
             };

@@ -1,5 +1,6 @@
 //! The effective grant: declared by the manifest, granted by the project, under every matching ceiling.
 
+pub(crate) mod compare;
 mod network;
 
 use std::collections::{BTreeMap, BTreeSet};

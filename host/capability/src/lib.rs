@@ -24,6 +24,7 @@ mod written;
 pub use compare::Comparison;
 pub use config::{ConfigError, Source};
 pub use denial::{Capability, Denial};
+pub use grant::compare::Beyond;
 pub use grant::{CredentialGrant, Grant, Running};
 pub use limits::Limits;
 pub use manifest::Manifest;

@@ -464,3 +464,77 @@ proptest! {
         let _ = Policy::parse(&text, "policy.toml");
     }
 }
+
+#[test]
+fn what_one_grant_allows_beyond_another_is_named_with_its_line() {
+    let manifest = Manifest::parse(MANIFEST, "skill.toml").unwrap();
+    let under = |policy: &str| {
+        let policy = Policy::parse(policy, "policy.toml").unwrap();
+        Grant::compute(&manifest, Some(&project(PROJECT)), &policy)
+    };
+    let whole = under(POLICY);
+    assert!(whole.beyond(&whole).is_empty());
+    for (less, more, what) in [
+        ("env = [\"*\"]", "env = []", "env: SHOWN"),
+        ("write = [\".\"]", "write = []", "files: write src"),
+        ("commands = [\"*\"]", "commands = []", "processes: test"),
+        ("programs = [\"*\"]", "programs = []", "processes: cargo"),
+        ("models = [\"*\"]", "models = []", "model: coder"),
+        ("release = true", "release = false", "release: releases"),
+        (
+            "max-tokens = 70",
+            "max-tokens = 7",
+            "model: 50 tokens of output",
+        ),
+        (
+            "memory = \"1GiB\"",
+            "memory = \"1MiB\"",
+            "limits: what one call may take",
+        ),
+        (
+            "time = \"20s\"",
+            "time = \"1s\"",
+            "limits: what one call may take",
+        ),
+        ("**/.env", "**/*", "files: what **/* hides"),
+    ] {
+        let narrow = under(&POLICY.replace(less, more));
+        let lost = whole.beyond(&narrow);
+        assert!(lost.iter().any(|one| one.what == what), "{what}: {lost:?}");
+        if let Some(denial) = narrow.withheld().first() {
+            assert_eq!(lost[0].line.as_deref(), Some(denial.line.as_str()));
+        }
+        // A glob that hides more is another one, and so are both beyond each other.
+        assert!(narrow.beyond(&whole).is_empty() || what.ends_with("hides"));
+    }
+}
+
+#[test]
+fn a_refusal_is_laid_to_what_was_withheld() {
+    let manifest = Manifest::parse(MANIFEST, "skill.toml").unwrap();
+    let policy = Policy::parse(POLICY, "policy.toml").unwrap();
+    let bare = project(r#"{"skill":"x"}"#);
+    let grant = Grant::compute(&manifest, Some(&bare), &policy);
+    let lines = [
+        grant.may_run_project("test", &[]).unwrap_err(),
+        grant
+            .may_run_program("cargo", &["metadata".into()])
+            .unwrap_err(),
+        grant.may_use_model("coder").unwrap_err(),
+        grant.may_release().unwrap_err(),
+    ];
+    for denial in &lines {
+        let withheld = grant.withheld_for(denial).unwrap();
+        assert!(
+            withheld.line.starts_with("moat.toml, [[grant]]"),
+            "{withheld}"
+        );
+    }
+    for undeclared in [
+        grant.may_run_project("deploy", &[]).unwrap_err(),
+        grant.may_run_program("cargoo", &[]).unwrap_err(),
+        grant.may_use_model("large").unwrap_err(),
+    ] {
+        assert_eq!(grant.withheld_for(&undeclared), None);
+    }
+}

@@ -1,17 +1,18 @@
 //! What every step of one run needs.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use capability::{ConfigError, Grant};
-use catalog::{Package, PackageError};
+use capability::ConfigError;
+use catalog::PackageError;
+use flow::grant::Blocked;
 use flow::id::SkillName;
 use flow::{Illegal, Recorded};
 use journal::JournalError;
 use project::Project;
 use repo::{Mirror, Source, SourceError, StoreError};
 
+use crate::grants::{self, Granted};
 use crate::house::House;
 use crate::ledger::Ledger;
 
@@ -69,17 +70,36 @@ pub enum DriveError {
         /// What.
         what: String,
     },
-    /// The grant is another one than when the run was opened.
+    /// The grant that was pinned cannot be computed any more: the run is of an older moat.
     #[error(
-        "what skill {skill} may do has changed since this run was opened (the policy did): cancel it and open a new one"
+        "what skill {skill} was granted when this run was opened cannot be told any more, because moat and the policy have changed since: cancel it and open a new one"
     )]
     GrantChanged {
         /// The skill.
         skill: SkillName,
     },
+    /// The grant that the run waits for is not given.
+    #[error("{}", still_blocked(.0))]
+    StillBlocked(Box<Blocked>),
     /// A person's word that does not fit.
     #[error("{0}")]
     NotNow(String),
+}
+
+fn still_blocked(blocked: &Blocked) -> String {
+    let mut text = format!(
+        "the run goes on once skill {} may have what it lacks; still missing on the protected branch and in the policy:",
+        blocked.skill
+    );
+    for need in &blocked.needs {
+        text.push_str(&format!("\n  {}: it would need {}", need.what, need.line));
+    }
+    if blocked.needs.iter().any(|need| !need.declared) {
+        text.push_str(
+            "\nWhat its skill.toml does not declare no grant can give: mend the skill, cancel this run and open a new one",
+        );
+    }
+    text
 }
 
 /// One run with all that it is bound to.
@@ -89,7 +109,7 @@ pub(crate) struct Context {
     pub(crate) source: Source,
     pub(crate) mirror: Mirror,
     pub(crate) project: Arc<Project>,
-    pub(crate) skills: BTreeMap<SkillName, (Package, Arc<Grant>)>,
+    pub(crate) skills: Granted,
     pub(crate) watcher: Arc<dyn Watcher>,
 }
 
@@ -98,38 +118,13 @@ impl Context {
     pub(crate) fn of(
         house: Arc<House>,
         ledger: Ledger,
+        skills: Granted,
         watcher: Arc<dyn Watcher>,
     ) -> Result<Context, DriveError> {
         let opened = ledger.run().opened.clone();
         let source = Source::open(&PathBuf::from(&opened.repository))?;
         let mirror = Mirror::open_or_create(&house.mirror_dir(&opened.repository))?;
-        let gone = |what: &str| DriveError::Gone {
-            what: what.to_owned(),
-        };
-        let text = house
-            .journal
-            .get_blob(&opened.project)?
-            .ok_or_else(|| gone("its moat.toml"))?;
-        let project = Project::parse(&String::from_utf8_lossy(&text), project::FILE)?;
-        let mut skills = BTreeMap::new();
-        for skill in opened.pipeline.skills() {
-            let component = house
-                .journal
-                .get_blob(&skill.digest)?
-                .ok_or_else(|| gone(&format!("skill {}", skill.name)))?;
-            let package = Package::from_component(&component)?;
-            let grant = Grant::compute(
-                &package.manifest,
-                project.grant_of(&skill.name),
-                &house.policy,
-            );
-            if grant.digest() != skill.grant {
-                return Err(DriveError::GrantChanged {
-                    skill: skill.name.clone(),
-                });
-            }
-            skills.insert(skill.name.clone(), (package, Arc::new(grant)));
-        }
+        let project = grants::kept_project(&house, &opened.project)?;
         Ok(Context {
             house,
             ledger: Arc::new(ledger),

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use audit::{Decided, Decision};
-use flow::event::Answer;
+use flow::event::{Answer, Parking};
+use flow::grant::Blocked;
 use flow::id::{GateName, RunId};
 use flow::run::{Action, next};
 use flow::{Event, Recorded, Run};
@@ -11,6 +12,7 @@ use journal::Journal;
 
 use crate::clock::now_ms;
 use crate::context::{Context, DriveError, Watcher};
+use crate::grants::{self, Standing};
 use crate::house::House;
 use crate::ledger::{self, Ledger};
 use crate::step;
@@ -35,7 +37,17 @@ pub async fn drive(
 ) -> Result<Run, DriveError> {
     let ledger = Ledger::open(&house.journal, run, watcher.clone())?;
     sweep(&house, run);
-    let context = Context::of(house, ledger, watcher)?;
+    let skills = match grants::standing(&house, &ledger.run())? {
+        Standing::Holds(skills) => skills,
+        Standing::Narrowed(blocked) => {
+            if matches!(next(&ledger.run()), Action::Perform(_) | Action::Park(_)) {
+                let reason = Parking::BlockedOnGrant { blocked };
+                ledger.append(vec![Event::Parked { reason }])?;
+            }
+            return Ok(ledger.run());
+        }
+    };
+    let context = Context::of(house, ledger, skills, watcher)?;
     loop {
         match next(&context.ledger.run()) {
             Action::Perform(due) => {
@@ -43,14 +55,7 @@ pub async fn drive(
                     .ledger
                     .append(vec![Event::StepStarted { step: due.clone() }])?;
                 let came = step::perform(&context, &due).await;
-                let events = came.unwrap_or_else(|ended| {
-                    let mut events = ended.before;
-                    events.push(Event::StepFailed {
-                        step: due,
-                        failure: ended.failure,
-                    });
-                    events
-                });
+                let events = came.unwrap_or_else(|ended| ended.events(due));
                 context.ledger.append(events)?;
             }
             Action::Park(reason) => context.ledger.append(vec![Event::Parked { reason }])?,
@@ -129,10 +134,11 @@ pub fn answer(
     Ok(())
 }
 
-/// Sends a parked run on its way again; a run that was only interrupted needs no word.
+/// Sends a parked run on its way again; a run that was only interrupted needs no word. One that lacks a grant goes on when the grant was given: by a
+/// commit on the protected branch, or in the policy.
 ///
 /// # Errors
-/// [`DriveError`].
+/// [`DriveError`]; [`DriveError::StillBlocked`] when it was not.
 pub fn resume(
     house: &House,
     run: &RunId,
@@ -140,7 +146,11 @@ pub fn resume(
     watcher: Arc<dyn Watcher>,
 ) -> Result<(), DriveError> {
     let ledger = Ledger::open(&house.journal, run, watcher)?;
-    match next(&ledger.run()) {
+    let state = ledger.run();
+    if let Some(blocked) = state.blocked() {
+        return regrant(house, &ledger, blocked, by);
+    }
+    match next(&state) {
         Action::AwaitResume => {
             decide(house, run, by, Decided::Resume)?;
             ledger.append(vec![Event::Resumed { by: by.into() }])
@@ -148,6 +158,28 @@ pub fn resume(
         Action::Nothing => Err(DriveError::NotNow(format!("run {run} has ended"))),
         _ => Ok(()),
     }
+}
+
+/// New grants for a run, each one that changes in the trail before the run has it.
+fn regrant(house: &House, ledger: &Ledger, blocked: &Blocked, by: &str) -> Result<(), DriveError> {
+    let state = ledger.run();
+    let regrant = grants::regrant(house, &state, blocked)?;
+    for skill in state.opened.pipeline.skills() {
+        let (from, to) = (state.grant_of(skill), regrant.grants.get(&skill.name));
+        let Some(to) = to.filter(|to| *to != from) else {
+            continue;
+        };
+        let decided = Decided::Grant {
+            skill: skill.name.clone(),
+            from: from.clone(),
+            to: to.clone(),
+            policy: regrant.policy.text.clone(),
+            project: regrant.project.clone(),
+        };
+        decide(house, &state.opened.run, by, decided)?;
+    }
+    let by = by.into();
+    ledger.append(vec![Event::Regranted { by, regrant }])
 }
 
 /// Ends a run.

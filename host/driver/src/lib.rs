@@ -8,6 +8,7 @@ mod clock;
 mod commands;
 mod context;
 mod drive;
+mod grants;
 mod house;
 mod ledger;
 mod models;

@@ -20,6 +20,7 @@ use crate::approvals::{ApprovalError, Scope};
 use crate::branch::own_skills;
 use crate::clock::now_ms;
 use crate::context::DriveError;
+use crate::grants;
 use crate::house::House;
 use crate::ledger::Ledger;
 
@@ -197,6 +198,7 @@ pub fn open(house: &House, repository: &Path, report: Report) -> Result<Opened, 
         base: base.clone(),
         pipeline,
         project: house.journal.put_blob(&text)?,
+        policy: Some(grants::pinned_policy(house).map_err(Box::new)?),
     };
     mirror.keep(&run, "base", base.commit)?;
     Ledger::begin(&house.journal, &run, &Event::Opened(Box::new(opened))).map_err(Box::new)?;
@@ -322,7 +324,7 @@ impl Pinning<'_> {
 }
 
 /// A command that a skill would use where a project has it is not missed where the project has none.
-fn is_no_command_here(project: &Project, manifest: &Manifest, denial: &Denial) -> bool {
+pub(crate) fn is_no_command_here(project: &Project, manifest: &Manifest, denial: &Denial) -> bool {
     let names_it = |request: &ProcessRequest| matches!(&request.what, Runnable::Project { name, .. } if *name == denial.what);
     denial.capability == Capability::Processes
         && manifest.processes.iter().any(names_it)

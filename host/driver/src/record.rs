@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use audit::{
     Call, CommandUse, Confinement, Denied, Entry as Told, ModelUse, NetworkUse, Outcome, Refused,
-    Trail, TrailError, Used,
+    Text, Trail, TrailError, Used,
 };
-use capability::{Denial, Grant};
+use capability::{Capability, Denial, Grant};
 use catalog::Package;
 use catalog::review::Use;
 use flow::Event;
@@ -16,7 +16,7 @@ use flow::event::Usage;
 use flow::id::{Digest, RunId, SkillName};
 use flow::step::Step;
 use project::Project;
-use sandbox::{Answer, CallError, Entry};
+use sandbox::{Answer, CallError, Entry, LoadError};
 
 use crate::clock::now_ms;
 use crate::house::House;
@@ -150,9 +150,18 @@ impl CallRecord {
         *self.seen().models.entry(alias.to_owned()).or_insert(0) += 1;
     }
 
-    /// Notes what the call used of the network, once it has ended.
-    pub fn network(&self, used: Vec<NetworkUse>) {
-        self.seen().network = used;
+    /// Notes what the call used of the network, as the door's account has it. Give it the account before the call's end is told.
+    pub fn network(&self, used: Vec<egress::Use>) {
+        let line = |one: egress::Use| NetworkUse {
+            origin: one.origin.to_string().into(),
+            method: one.method.into(),
+            path: one.path.into(),
+            credentials: one.credentials.into_iter().map(Text::from).collect(),
+            requests: one.requests,
+            sent: one.sent,
+            received: one.received,
+        };
+        self.seen().network = used.into_iter().map(line).collect();
     }
 
     /// What the call used so far, as a review has it; `peak_memory_bytes` is told by its answer.
@@ -191,12 +200,29 @@ impl CallRecord {
     /// # Errors
     /// [`TrailError`]: the answer must not be used then.
     pub fn end(&self, ended: &Result<Answer, CallError>) -> Result<(), TrailError> {
+        let fuel = ended.as_ref().map_or(0, |answer| answer.usage.fuel);
+        self.close(outcome(ended), fuel)
+    }
+
+    /// Puts into the trail that the skill was not even loaded.
+    ///
+    /// # Errors
+    /// [`TrailError`].
+    pub fn not_loaded(&self, error: &LoadError) -> Result<(), TrailError> {
+        if let LoadError::NotGranted { import, line } = error {
+            let denial = Denial::new(Capability::Interface, import, line);
+            self.seen().refuse(&denial);
+        }
+        self.close(Outcome::Ended(error.to_string().into()), 0)
+    }
+
+    fn close(&self, outcome: Outcome, fuel: u64) -> Result<(), TrailError> {
         let seen = std::mem::take(&mut *self.seen());
         let used = Used {
             call: self.call,
             run: self.run.clone(),
             skill: self.skill.clone(),
-            outcome: outcome(ended),
+            outcome,
             host_calls: texts(&seen.host_calls),
             commands: seen
                 .commands
@@ -221,7 +247,7 @@ impl CallRecord {
                 .iter()
                 .map(|(denial, times)| (refused(denial), u64::from(*times)))
                 .collect(),
-            fuel: ended.as_ref().map_or(0, |answer| answer.usage.fuel),
+            fuel,
             wall_ms: self.begun.elapsed().as_millis() as u64,
             left_out: 0,
         };
@@ -303,7 +329,7 @@ fn outcome(ended: &Result<Answer, CallError>) -> Outcome {
     }
 }
 
-fn texts(counts: &BTreeMap<String, u64>) -> BTreeMap<audit::Text, u64> {
+fn texts(counts: &BTreeMap<String, u64>) -> BTreeMap<Text, u64> {
     counts
         .iter()
         .map(|(name, times)| (name.as_str().into(), *times))

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::grant::{Blocked, PinnedPolicy, Regrant};
 use crate::id::{CommitId, Digest, GateName, RunId, SkillName, TreeId};
 use crate::money::{Reservation, Spend};
 use crate::pipeline::Pipeline;
@@ -41,6 +42,20 @@ pub enum Event {
         step: Step,
         /// Why.
         failure: Failure,
+    },
+    /// A step ended because its skill lacks a grant.
+    Blocked {
+        /// The step.
+        step: Step,
+        /// What is missing.
+        blocked: Blocked,
+    },
+    /// A person sent a run that lacked a grant on its way, after the grant was given where grants are given.
+    Regranted {
+        /// The person.
+        by: String,
+        /// What holds from now on.
+        regrant: Regrant,
     },
     /// Triage decided.
     Triaged {
@@ -191,6 +206,9 @@ pub struct Opened {
     pub pipeline: Pipeline,
     /// The `moat.toml` that it was resolved from.
     pub project: Digest,
+    /// The policy that the grants were computed under; absent in runs of older versions.
+    #[serde(default)]
+    pub policy: Option<PinnedPolicy>,
 }
 
 /// What an attempt left in its view.
@@ -313,6 +331,11 @@ pub enum Parking {
         step: Step,
         /// Why.
         failure: Failure,
+    },
+    /// A skill lacks a grant.
+    BlockedOnGrant {
+        /// What is missing.
+        blocked: Blocked,
     },
     /// A person refused the candidate.
     Rejected {

@@ -4,6 +4,7 @@
 
 mod budget;
 pub mod event;
+pub mod grant;
 pub mod id;
 pub mod money;
 pub mod pipeline;

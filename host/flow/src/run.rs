@@ -12,7 +12,8 @@
 use std::collections::BTreeMap;
 
 use crate::event::{Answer, Candidate, Event, Failure, Opened, Parking, Recorded, Usage};
-use crate::id::{CommitId, Digest, GateName, SkillName};
+use crate::grant::{self, Regrant};
+use crate::id::{CommitId, Digest, GateName, SkillName, TreeId};
 use crate::money::{Reservation, Spend};
 use crate::pipeline::Budget;
 use crate::role::{Deployment, Outcome, TestReport, WorkItem};
@@ -70,6 +71,10 @@ pub struct Run {
     pub used: BTreeMap<SkillName, Usage>,
     /// Refused capabilities.
     pub denials: u64,
+    /// The grants that hold instead of those that the run was opened with.
+    pub regrant: Option<Regrant>,
+    /// What an attempt that lacked a grant had made of its base.
+    pub left: Option<TreeId>,
 }
 
 /// Where a run is.
@@ -275,6 +280,8 @@ impl Run {
             active_ms: 0,
             used: BTreeMap::new(),
             denials: 0,
+            regrant: None,
+            left: None,
         }
     }
 
@@ -286,6 +293,11 @@ impl Run {
                 self.finish(step.room(), at_ms)?;
                 step::repair::step_failed(self, step, failure);
             }
+            Event::Blocked { step, blocked } => {
+                self.finish(step.room(), at_ms)?;
+                grant::blocked(self, blocked);
+            }
+            Event::Regranted { regrant, .. } => grant::regranted(self, regrant)?,
             Event::Triaged { decision } => {
                 self.finish("intake", at_ms)?;
                 step::intake::triaged(self, decision)?;
@@ -412,6 +424,8 @@ impl Event {
             Event::Opened(_) => "opened",
             Event::StepStarted { .. } => "step-started",
             Event::StepFailed { .. } => "step-failed",
+            Event::Blocked { .. } => "blocked",
+            Event::Regranted { .. } => "regranted",
             Event::Triaged { .. } => "triaged",
             Event::BaselineTaken { .. } => "baseline-taken",
             Event::Attempted { .. } => "attempted",

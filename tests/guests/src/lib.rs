@@ -115,6 +115,8 @@ impl Guest for Probe {
                     _ => Ok(answer),
                 }
             }
+            "ask" => Ok(asked(&input)),
+            "toil" => Ok(toiled(input["count"].as_u64().unwrap_or(0))),
             "chat" => Ok(chatted(&input)),
             "release" => Ok(json!(format!("{:?}", release::versions()))),
             other => return Err(SkillError::InvalidInput(format!("what is {other:?}?"))),
@@ -186,6 +188,34 @@ fn ran(input: &Value) -> Value {
         Ok(output) => json!({"stdout": output.stdout, "ending": format!("{:?}", output.ending)}),
         Err(error) => json!({"error": format!("{error:?}")}),
     }
+}
+
+/// Asks for a command again and again, with a pause in between; with `fresh`, for another one each time.
+fn asked(input: &Value) -> Value {
+    let pause = std::time::Duration::from_micros(input["pause-us"].as_u64().unwrap_or(0));
+    let mut refused = 0;
+    for n in 0..input["count"].as_u64().unwrap_or(0) {
+        let name = match input["fresh"] == true {
+            true => format!("refused-{n}"),
+            false => "refused".to_owned(),
+        };
+        let answer = ran(&json!({ "name": name }));
+        refused += u64::from(answer["error"].is_string());
+        std::thread::sleep(pause);
+    }
+    json!(refused)
+}
+
+/// Computes, and tells the host of it a thousand times in all.
+fn toiled(count: u64) -> Value {
+    let mut sum = 0u64;
+    for n in 0..count {
+        sum = std::hint::black_box(sum.rotate_left(5) ^ n);
+        if n % (count / 1000).max(1) == 0 {
+            progress::count(n, Some(count), "rounds");
+        }
+    }
+    json!(sum)
 }
 
 fn chatted(input: &Value) -> Value {

@@ -26,7 +26,7 @@ use crate::exit::Exit;
     name = "moat",
     version,
     arg_required_else_help = true,
-    after_help = "Exit codes: 0 done, 1 failed or parked, 2 usage, 3 refused, 4 waiting for a person."
+    after_help = "Exit codes: 0 done, 1 failed or parked, 2 usage, 3 refused, 4 waiting for a person or a grant."
 )]
 pub struct Arguments {
     /// Where moat keeps its state.

@@ -162,5 +162,6 @@ pub fn summary(run: &Run, driven: bool) -> serde_json::Value {
         "money-micros": run.committed().money,
         "tokens": run.committed().tokens,
         "denials": run.denials,
+        "needs": run.blocked().map(|blocked| &blocked.needs),
     })
 }

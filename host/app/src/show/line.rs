@@ -117,6 +117,15 @@ pub fn of(recorded: &Recorded) -> Option<String> {
             }
             Deployment::RolledBack(back) => format!("rolled back: {}", one_line(&back.reason, 160)),
         },
+        Event::Blocked { step, blocked } => {
+            format!("{step} lacks a grant: {}", one_line(&blocked.why, 200))
+        }
+        Event::Regranted { by, regrant } => format!(
+            "resumed by {} with the grants of moat.toml {} and policy {}",
+            one_line(by, 80),
+            regrant.project.short(),
+            regrant.policy.text.short()
+        ),
         Event::Parked { reason } => format!("parked: {}", parking_sentence(reason)),
         Event::Resumed { by } => format!("resumed by {}", one_line(by, 80)),
         Event::Cancelled { by } => format!("cancelled by {}", one_line(by, 80)),

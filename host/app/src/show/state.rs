@@ -15,6 +15,9 @@ pub fn word(run: &Run, driven: bool) -> &'static str {
             End::Cancelled => "cancelled",
         };
     }
+    if run.blocked().is_some() {
+        return "blocked-on-grant";
+    }
     if run.parked.is_some() {
         return "parked";
     }
@@ -35,6 +38,7 @@ pub fn sentence(run: &Run) -> String {
             format!("declined by triage: {}", one_line(why, 300))
         }
         (Stage::Ended(End::Cancelled), _) => "cancelled".into(),
+        (_, Some(parking @ Parking::BlockedOnGrant { .. })) => parking_sentence(parking),
         (_, Some(parking)) => format!("parked: {}", parking_sentence(parking)),
         _ => match flow::next(run) {
             Action::AwaitAnswer { gates, .. } => {
@@ -75,6 +79,20 @@ pub fn parking_sentence(parking: &Parking) -> String {
         Parking::StepFailed { step, failure } => {
             format!("{step} failed: {}", one_line(&failure.evidence.title, 300))
         }
+        Parking::BlockedOnGrant { blocked } => format!(
+            "blocked on a grant: skill {} lacks {} ({})",
+            blocked.skill,
+            one_line(
+                &blocked
+                    .needs
+                    .iter()
+                    .map(|need| need.what.as_str())
+                    .collect::<Vec<_>>()
+                    .join(", "),
+                200
+            ),
+            first_line(&blocked.why, 200)
+        ),
         Parking::Rejected { gate, note } => format!(
             "a person rejected it at gate {gate}: {}",
             one_line(note, 300)
@@ -94,6 +112,26 @@ pub fn next_steps(run: &Run) -> Vec<String> {
     let id = &run.opened.run;
     match (&run.stage, &run.parked) {
         (Stage::Ended(_), _) => vec![],
+        (_, Some(Parking::BlockedOnGrant { blocked })) => {
+            let mut steps: Vec<String> = blocked
+                .needs
+                .iter()
+                .map(|need| {
+                    format!(
+                        "{} would allow {}",
+                        one_line(&need.line, 300),
+                        one_line(&need.what, 120)
+                    )
+                })
+                .collect();
+            if blocked.needs.iter().all(|need| need.declared) {
+                steps.push(format!(
+                    "moat runs resume {id}    # once that is committed on the protected branch, or in the policy"
+                ));
+            }
+            steps.push(format!("moat runs cancel {id}"));
+            steps
+        }
         (_, Some(_)) => vec![
             format!("moat runs show {id}      # the dossier"),
             format!(

@@ -1,8 +1,9 @@
 //! Implement: the skill changes its view; what it leaves is imported by our own walk, and that tree is the candidate.
 
+use capability::Grant;
 use flow::Event;
 use flow::event::Candidate;
-use flow::id::Role;
+use flow::id::{Role, TreeId};
 use flow::role::{Assignment, Evidence};
 use flow::run::Run;
 use flow::step::Step;
@@ -10,6 +11,7 @@ use flow::step::Step;
 use crate::context::Context;
 use crate::step::intake::skill_view;
 use crate::step::{Failed, cut, setup, skill};
+use crate::view::View;
 
 /// What is told of the last attempt's change.
 const DIFF_BYTES_MAX: usize = 64 * 1024;
@@ -20,7 +22,11 @@ pub(crate) async fn perform(context: &Context, attempt: u32) -> Result<Vec<Event
     let view = skill_view(context, implement, &run.base.tree)?;
     let assignment = assignment(context, &run, attempt)?;
     let step = Step::Implement { attempt };
-    let (outcome, mut events) = skill::call(
+    let (_, grant) = context
+        .skills
+        .get(&implement.name)
+        .ok_or_else(|| setup(implement.name.as_str(), &"the skill is not at hand"))?;
+    let called = skill::call(
         context,
         &step,
         implement,
@@ -29,11 +35,13 @@ pub(crate) async fn perform(context: &Context, attempt: u32) -> Result<Vec<Event
         &view,
         None,
     )
-    .await?;
-    let (_, grant) = context
-        .skills
-        .get(&implement.name)
-        .ok_or_else(|| setup(implement.name.as_str(), &"the skill is not at hand"))?;
+    .await;
+    let (outcome, mut events) = called.map_err(|mut ended| {
+        if let Some(blocked) = &mut ended.blocked {
+            blocked.left = left(context, &run, &view, grant);
+        }
+        ended
+    })?;
     // The worker and every command of the step are dead by now: nothing writes here while it is read.
     let import = view
         .import(&context.mirror, &run.base.tree, grant)
@@ -70,6 +78,17 @@ pub(crate) async fn perform(context: &Context, attempt: u32) -> Result<Vec<Event
     Ok(events)
 }
 
+/// What an attempt that lacked a grant had made of its base: kept, so that the next one need not begin with nothing.
+fn left(context: &Context, run: &Run, view: &View, grant: &Grant) -> Option<TreeId> {
+    let kept = || {
+        let import = view.import(&context.mirror, &run.base.tree, grant).ok()?;
+        let run = &run.opened.run;
+        let kept = context.mirror.keep(run, "blocked", import.tree.clone());
+        kept.ok().map(|()| import.tree)
+    };
+    kept().filter(|tree| *tree != run.base.tree)
+}
+
 fn assignment(context: &Context, run: &Run, attempt: u32) -> Result<Assignment, Failed> {
     let item = run
         .item
@@ -84,16 +103,18 @@ fn assignment(context: &Context, run: &Run, attempt: u32) -> Result<Assignment, 
         .attempts
         .iter()
         .rev()
-        .find_map(|attempt| attempt.candidate.as_ref());
-    let last_diff = match last {
-        Some(last) if last.tree != last.base.tree => {
+        .find_map(|attempt| attempt.candidate.as_ref())
+        .map(|last| (&last.base.tree, &last.tree));
+    let left = run.left.as_ref().map(|left| (&run.base.tree, left));
+    let last_diff = match left.or(last) {
+        Some((base, tree)) if tree != base => {
             let limits = repo::DiffLimits {
                 patch_bytes_max: DIFF_BYTES_MAX,
                 ..repo::DiffLimits::default()
             };
             let diff = context
                 .mirror
-                .diff(&last.base.tree, &last.tree, &limits)
+                .diff(base, tree, &limits)
                 .map_err(|error| setup("mirror", &error))?;
             Some(cut(&diff.patch, DIFF_BYTES_MAX))
         }

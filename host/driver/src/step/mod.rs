@@ -10,6 +10,7 @@ pub(crate) mod skill;
 
 use flow::Event;
 use flow::event::{Cause, Failure};
+use flow::grant::Blocked;
 use flow::id::Digest;
 use flow::role::Evidence;
 use flow::step::Step;
@@ -23,6 +24,23 @@ pub(crate) type Failed = Box<Ended>;
 pub(crate) struct Ended {
     pub(crate) failure: Failure,
     pub(crate) before: Vec<Event>,
+    /// What its skill lacked, if that ended it.
+    pub(crate) blocked: Option<Blocked>,
+}
+
+impl Ended {
+    /// The events of a step that ended so.
+    pub(crate) fn events(self, step: Step) -> Vec<Event> {
+        let mut events = self.before;
+        events.push(match self.blocked {
+            Some(blocked) => Event::Blocked { step, blocked },
+            None => Event::StepFailed {
+                step,
+                failure: self.failure,
+            },
+        });
+        events
+    }
 }
 
 /// Does a step and gives the events that came of it.
@@ -58,6 +76,7 @@ pub(crate) fn failed(
             signature,
         },
         before: vec![],
+        blocked: None,
     })
 }
 

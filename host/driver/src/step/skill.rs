@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use capability::Denial;
 use flow::Event;
 use flow::event::Cause;
 use flow::id::Role;
@@ -14,6 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::context::Context;
+use crate::grants::{self, Ending};
 use crate::models::{StepModels, Trouble};
 use crate::record::{About, CallRecord};
 use crate::releases::Releases;
@@ -36,13 +38,10 @@ pub(crate) async fn call<I: Serialize, O: DeserializeOwned>(
         .skills
         .get(&skill.name)
         .ok_or_else(|| setup(source, &"the skill is not at hand"))?;
-    let loaded = context
-        .house
-        .sandbox
-        .load(&package.component, grant)
-        .await
-        .map_err(|error| not_loaded(source, &error))?;
     let run = context.ledger.run();
+    let lacked = |denials: &[(Denial, u32)], ending: &Ending<'_>, cause| {
+        grants::lacked(package, &context.project, grant, denials, ending, cause)
+    };
     let (own_ms, left_ms) = (grant.limits().wall_ms, run.remaining_ms().max(1));
     let wall = Duration::from_millis(own_ms.min(left_ms));
     let about = About {
@@ -53,6 +52,17 @@ pub(crate) async fn call<I: Serialize, O: DeserializeOwned>(
     };
     let record =
         CallRecord::begin(&context.house, &about).map_err(|error| setup("audit", &error))?;
+    let loaded = match context.house.sandbox.load(&package.component, grant).await {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            let mut ended = not_loaded(source, &error);
+            ended.blocked = lacked(&[], &Ending::NotLoaded(&error), ended.failure.cause);
+            record
+                .not_loaded(&error)
+                .map_err(|error| setup("audit", &error))?;
+            return Err(ended);
+        }
+    };
     let services = Arc::new(StepServices {
         house: context.house.clone(),
         project: context.project.clone(),
@@ -95,6 +105,7 @@ pub(crate) async fn call<I: Serialize, O: DeserializeOwned>(
     }));
     let events = services.record.events(step, &answer);
     let recorded = services.record.end(&answer);
+    let said = said(&answer);
     let output = match (recorded, answer) {
         // An answer that left no trace is none.
         (Err(error), _) => Err(setup("audit", &error)),
@@ -108,10 +119,19 @@ pub(crate) async fn call<I: Serialize, O: DeserializeOwned>(
     match output {
         Ok(output) => Ok((output, events)),
         Err(mut ended) => {
+            let ending = said.as_ref().map_or(Ending::Failed, Ending::Said);
+            let denials = services.record.denials();
+            ended.blocked = lacked(&denials, &ending, ended.failure.cause);
             ended.before = events;
             Err(ended)
         }
     }
+}
+
+/// The skill's own error, if it ended with one.
+fn said(answer: &Result<Answer, CallError>) -> Option<SkillError> {
+    let error = answer.as_ref().ok()?.output.get("err")?;
+    serde_json::from_value(error.clone()).ok()
 }
 
 /// Reads the role function's result.

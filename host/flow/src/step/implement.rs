@@ -30,6 +30,7 @@ pub(crate) fn attempted(
         return Err("the candidate has another base than the run".into());
     }
     run.failures.clear();
+    run.left = None;
     run.attempts.push(Attempt {
         number: attempt,
         outcome: Some(outcome.clone()),

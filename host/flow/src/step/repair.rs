@@ -79,6 +79,9 @@ pub(crate) fn step_failed(run: &mut Run, step: &Step, failure: &Failure) {
 
 /// A person sends the run on: to the step it was parked at, with its failures forgotten.
 pub(crate) fn resumed(run: &mut Run) -> Result<(), String> {
+    if run.blocked().is_some() {
+        return Err("a grant is missing, and a word gives none".into());
+    }
     let parking = run.parked.take().ok_or("the run is not parked")?;
     run.failures.clear();
     run.merges_lost = 0;
@@ -102,6 +105,7 @@ pub(crate) fn resumed(run: &mut Run) -> Result<(), String> {
             run.budget.money = committed.money.plus(first.money);
         }
         Parking::Unclear { .. }
+        | Parking::BlockedOnGrant { .. }
         | Parking::StepFailed { .. }
         | Parking::RolledBack { .. }
         | Parking::BranchBusy { .. } => {}

@@ -167,14 +167,27 @@ impl Place {
         input: Value,
         quiet: bool,
     ) -> anyhow::Result<Called> {
-        let loaded = self.house.sandbox.load(&package.component, grant).await?;
+        let about = About {
+            run: None,
+            package,
+            grant,
+            project: &self.project,
+        };
+        let record = CallRecord::begin(&self.house, &about)?;
+        let loaded = match self.house.sandbox.load(&package.component, grant).await {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                record.not_loaded(&error)?;
+                return Err(error.into());
+            }
+        };
         let directory = self.house.root().join("calls");
         let view = View::of_grant(&directory, &self.mirror, &self.tree, grant)?;
         let meter = Arc::new(CallMeter::new(Reservation {
             money: self.project.budget.money,
             tokens: self.project.budget.tokens,
         }));
-        let services = Arc::new(self.services(package, grant, &view, &meter, quiet)?);
+        let services = Arc::new(self.services(record, grant, &view, &meter, quiet));
         let call = Call {
             role: package.manifest.role,
             input,
@@ -209,21 +222,15 @@ impl Place {
 
     fn services(
         &self,
-        package: &Package,
+        record: CallRecord,
         grant: &Grant,
         view: &View,
         meter: &Arc<CallMeter>,
         quiet: bool,
-    ) -> anyhow::Result<StepServices> {
+    ) -> StepServices {
         let watcher = Arc::new(Terminal::new(quiet));
-        let about = About {
-            run: None,
-            package,
-            grant,
-            project: &self.project,
-        };
-        Ok(StepServices {
-            record: CallRecord::begin(&self.house, &about)?,
+        StepServices {
+            record,
             house: self.house.clone(),
             project: self.project.clone(),
             root: Some(view.root()),
@@ -237,7 +244,7 @@ impl Place {
             ),
             wall: Duration::from_millis(grant.limits().wall_ms),
             watcher,
-        })
+        }
     }
 }
 
