@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use capability::{Capability, Grant};
 use capability::question::line_for_interface;
+use capability::{Capability, Grant};
 use flow::id::Role;
 use wasmparser::{Encoding, Parser, Payload};
 
@@ -229,10 +229,7 @@ mod tests {
         assert_eq!(imports.wasi_base.len(), 1);
         assert_eq!(imports.other.len(), 15);
         assert!(imports.host.is_empty());
-        for name in [
-            "wasi:http/types@0.2.0",
-            "wasi:http/outgoing-handler@0.2.12",
-        ] {
+        for name in ["wasi:http/types@0.2.0", "wasi:http/outgoing-handler@0.2.12"] {
             imports.import(name);
         }
         assert_eq!(imports.host.len(), 2);

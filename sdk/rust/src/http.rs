@@ -22,11 +22,7 @@ pub fn get(url: &str) -> Result<Response, Error> {
 }
 
 /// Sends a body to a URL.
-pub fn post(
-    url: &str,
-    content_type: &str,
-    body: impl Into<Vec<u8>>,
-) -> Result<Response, Error> {
+pub fn post(url: &str, content_type: &str, body: impl Into<Vec<u8>>) -> Result<Response, Error> {
     let request = Request::new("POST", url).header("content-type", content_type);
     request.body(body).send()
 }

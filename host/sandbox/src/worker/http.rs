@@ -215,9 +215,8 @@ impl Call {
         let call = self.clone();
         let asking = spawn_blocking(move || {
             let _turn = turn;
-            let dropped = std::mem::take(
-                &mut *call.dropped.lock().unwrap_or_else(PoisonError::into_inner),
-            );
+            let dropped =
+                std::mem::take(&mut *call.dropped.lock().unwrap_or_else(PoisonError::into_inner));
             let asked = ToBroker::Call {
                 interface: INTERFACE.into(),
                 function: function.into(),

@@ -45,7 +45,8 @@ pub(crate) struct Broker(Arc<Mutex<BufReader<UnixStream>>>);
 impl Broker {
     /// Asks for a host function and waits for its answer.
     pub(crate) fn ask(&self, call: &ToBroker) -> std::io::Result<serde_json::Value> {
-        Broker::ask_on(&mut self.stream()?, call)
+        let mut stream = self.stream()?;
+        Broker::ask_on(&mut stream, call)
     }
 
     /// Asks, unless what it would be asked for is over: no call is made in the name of the next one.
