@@ -16,8 +16,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("flow", &[]),
     ("capability", &["flow"]),
     ("journal", &["flow"]),
+    ("audit", &["capability", "flow"]),
     ("confine", &[]),
-    ("egress", &[]),
+    ("egress", &["capability"]),
     ("model", &["capability", "egress", "flow"]),
     ("repo", &["flow"]),
     ("project", &["capability", "flow"]),
@@ -26,6 +27,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "driver",
         &[
+            "audit",
             "capability",
             "catalog",
             "confine",
@@ -41,6 +43,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "app",
         &[
+            "audit",
             "capability",
             "catalog",
             "confine",
@@ -62,6 +65,8 @@ const DOORS: &[(&str, &str)] = &[
     ("libc::fork", "confine"),
     ("TcpStream::connect", "egress"),
     ("reqwest", "egress"),
+    ("hyper::client", "egress"),
+    ("tokio_rustls::TlsConnector", "egress"),
     ("wasmtime::", "sandbox"),
     ("git2::", "repo"),
     ("rusqlite::", "journal"),

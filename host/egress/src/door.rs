@@ -1,12 +1,9 @@
 //! Calls to one configured service: its origin, its credential, its connections; nothing of them is shared with another.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use reqwest::header::{HeaderName, HeaderValue};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 
 use crate::endpoint::Endpoint;
 use crate::error::EgressError;
@@ -41,14 +38,7 @@ impl Credential {
         let setup = |why: &str| EgressError::Setup { why: why.into() };
         let name = HeaderName::from_bytes(header.as_bytes())
             .map_err(|_| setup("the credential's header has no valid name"))?;
-        if format.matches("{}").count() != 1 {
-            return Err(setup(
-                "the credential's format needs {} once, where the secret stands",
-            ));
-        }
-        let mut value = HeaderValue::from_str(&format.replace("{}", secret.expose()))
-            .map_err(|_| setup("the credential's format holds what no header may hold"))?;
-        value.set_sensitive(true);
+        let value = secret.header(format).map_err(setup)?;
         Ok(Credential {
             name,
             value,
@@ -109,7 +99,7 @@ impl Door {
         authorities: Option<&[u8]>,
     ) -> Result<Door, EgressError> {
         let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls(authorities)?)
+            .tls_backend_preconfigured(crate::tls::config(authorities)?)
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
@@ -138,11 +128,32 @@ impl Door {
         headers: &[(&'static str, &'static str)],
         body: Vec<u8>,
     ) -> Result<Response, EgressError> {
-        let mut request = self
+        let request = self
             .client
             .post(self.endpoint.join(path))
             .header("content-type", "application/json")
             .body(body);
+        self.send(request, headers).await
+    }
+
+    /// Gets a path below the endpoint. Headers and path are the program's own, or its owner's.
+    ///
+    /// # Errors
+    /// [`EgressError`] when no answer begins; an answer of any status is an answer.
+    pub(crate) async fn get(
+        &self,
+        path: &str,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Response, EgressError> {
+        self.send(self.client.get(self.endpoint.join(path)), headers)
+            .await
+    }
+
+    async fn send(
+        &self,
+        mut request: reqwest::RequestBuilder,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Response, EgressError> {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -247,35 +258,6 @@ fn root_cause(error: &dyn std::error::Error) -> String {
         cause = inner;
     }
     cause.to_string()
-}
-
-fn tls(authorities: Option<&[u8]>) -> Result<rustls::ClientConfig, EgressError> {
-    let setup = |why: String| EgressError::Setup { why };
-    let mut roots = rustls::RootCertStore {
-        roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
-    };
-    if let Some(pem) = authorities {
-        let mut found = 0;
-        for certificate in CertificateDer::pem_slice_iter(pem) {
-            let refuse = |why: String| setup(format!("the certificate authorities: {why}"));
-            let certificate = certificate.map_err(|error| refuse(error.to_string()))?;
-            roots
-                .add(certificate)
-                .map_err(|error| refuse(error.to_string()))?;
-            found += 1;
-        }
-        if found == 0 {
-            return Err(setup(
-                "the file of certificate authorities holds no certificate".into(),
-            ));
-        }
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    Ok(rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| setup(error.to_string()))?
-        .with_root_certificates(roots)
-        .with_no_client_auth())
 }
 
 #[cfg(test)]

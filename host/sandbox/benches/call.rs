@@ -23,14 +23,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use capability::{Grant, Manifest, Policy, RawProjectGrant, Source};
+use capability::{Denial, Grant, Manifest, Policy, RawProjectGrant, Source};
 use confine::{Command, Launcher, Limits, Mount, Network};
 use flow::id::Role;
 use sandbox::message::http::{self, Head, HttpError, Piece};
 use sandbox::message::model::{Alias, ModelError, Request, Response};
 use sandbox::message::process::{self, Output, ProcessError, ProjectCommand};
 use sandbox::message::release::{Health, ReleaseError, Version};
-use sandbox::{Call, Loaded, Sandbox, SandboxConfig, Services, Session, View};
+use sandbox::{Call, Entry, Loaded, Sandbox, SandboxConfig, Services, Session, View};
 use serde_json::{Value, json};
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{
@@ -422,6 +422,10 @@ struct Nothing;
 
 #[async_trait]
 impl Services for Nothing {
+    async fn heard(&self, _: &Entry, _: Option<&Denial>) -> Result<(), String> {
+        Ok(())
+    }
+
     async fn run_command(&self, _: process::Command) -> Result<Output, ProcessError> {
         Err(ProcessError::NotFound)
     }

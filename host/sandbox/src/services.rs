@@ -1,15 +1,20 @@
 //! What the broker needs from the rest of the host. The driver implements it; the grant was asked before each call.
 
 use async_trait::async_trait;
+use capability::Denial;
 
 use crate::message::http::{self, Head, HttpError, Piece};
 use crate::message::model::{Alias, ModelError, Request, Response};
 use crate::message::process::{Command, Output, ProcessError, ProjectCommand};
 use crate::message::release::{Health, ReleaseError, Version};
+use crate::transcript::Entry;
 
 /// The doors behind the host interfaces. Cancel-safe: a dropped call undoes or finishes what it began.
 #[async_trait]
 pub trait Services: Send + Sync {
+    /// Hears of every host call when it is done or refused, before the guest has its answer. So whoever keeps a record has it whatever becomes of
+    /// the call. An error, which says why nothing can be recorded, ends the call.
+    async fn heard(&self, call: &Entry, denial: Option<&Denial>) -> Result<(), String>;
     /// Runs a command on the step's view.
     async fn run_command(&self, command: Command) -> Result<Output, ProcessError>;
     /// Gives a project command's arguments, if the project declares it.

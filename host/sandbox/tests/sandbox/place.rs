@@ -5,13 +5,13 @@ use std::process::Command as Program;
 use std::sync::{Arc, LazyLock, Mutex};
 
 use async_trait::async_trait;
-use capability::{Grant, Manifest, Policy, RawProjectGrant, Source};
+use capability::{Denial, Grant, Manifest, Policy, RawProjectGrant, Source};
 use confine::Launcher;
 use sandbox::message::http::{self, Head, HttpError, Piece};
 use sandbox::message::model::{Alias, ModelError, Request, Response, StopReason, Usage};
 use sandbox::message::process::{Command, Ending, Output, ProcessError, ProjectCommand};
 use sandbox::message::release::{Health, ReleaseError, Version};
-use sandbox::{Answer, Call, CallError, Sandbox, SandboxConfig, Services, View};
+use sandbox::{Answer, Call, CallError, Entry, Sandbox, SandboxConfig, Services, View};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -56,10 +56,19 @@ pub struct Seen {
     pub chats: Mutex<Vec<Request>>,
     pub notes: Mutex<u64>,
     pub web: Web,
+    pub heard: Mutex<Vec<(Entry, Option<Denial>)>>,
+    /// As a record that cannot be kept.
+    pub deaf: Mutex<Option<String>>,
 }
 
 #[async_trait]
 impl Services for Seen {
+    async fn heard(&self, call: &Entry, denial: Option<&Denial>) -> Result<(), String> {
+        let heard = (call.clone(), denial.cloned());
+        self.heard.lock().unwrap().push(heard);
+        self.deaf.lock().unwrap().clone().map_or(Ok(()), Err)
+    }
+
     async fn run_command(&self, command: Command) -> Result<Output, ProcessError> {
         self.commands.lock().unwrap().push(command);
         Ok(Output {
