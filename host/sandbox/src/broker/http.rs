@@ -24,8 +24,9 @@ const FIELD_BYTES_MAX: usize = 16 << 10;
 const ANSWER_FIELDS_MAX: usize = 200;
 const ANSWER_FIELD_BYTES_MAX: usize = 64 << 10;
 
-/// Answers of one call whose bodies are open: each holds a connection of the host.
-const BODIES_MAX: usize = 16;
+/// Answers of one call whose bodies are open: each holds a connection of the host. As many as the door gives one call at a time: a guest that
+/// waited there for one more could not read the others meanwhile.
+const BODIES_MAX: usize = 8;
 
 /// The open bodies of one call, by the ids that the services gave them.
 #[derive(Default)]
