@@ -1,6 +1,7 @@
-//! A job that does what its input says, good or bad: `{"do": "read", "path": "a"}`.
+//! A job that does what its input says, good or bad: `{"do": "read", "path": "a"}`; and a triage that fetches its report.
 
 mod http;
+mod triage;
 
 use std::fs;
 use std::sync::atomic::{AtomicU64, Ordering};

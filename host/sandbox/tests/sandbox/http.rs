@@ -54,16 +54,16 @@ async fn a_granted_request_comes_through_as_it_was_made_and_its_answer_comes_bac
 #[tokio::test]
 async fn a_large_answer_is_read_piece_by_piece() {
     let place = Place::new();
-    let url = "https://api.example.com/v1/pieces/100";
+    let url = "https://api.example.com/v1/pieces/40";
     let answer = place
         .call_with(patient(), json!({"do": "fetch", "url": url}))
         .await
         .unwrap();
     let answer_text = answer.output["ok"].as_str().unwrap();
     let body: Value = serde_json::from_str(answer_text).unwrap();
-    assert_eq!(body["body"].as_str().unwrap().len(), 100 * (64 << 10));
+    assert_eq!(body["body"].as_str().unwrap().len(), 40 * (64 << 10));
     // The head, each piece, and the end.
-    assert_eq!(answer.usage.host_calls, 102);
+    assert_eq!(answer.usage.host_calls, 42);
     assert!(
         answer
             .transcript
@@ -93,7 +93,6 @@ async fn what_is_not_granted_reaches_no_service() {
         json!({"path": "/v1/../v2"}),
         json!({"path": "/v1/%2e%2e/v2"}),
         json!({"path": "/v1%2fa"}),
-        json!({"path": null}),
         json!({"path": "?/v1"}),
     ] {
         let answer = place.call_with(patient(), ask(more.clone())).await.unwrap();
@@ -138,6 +137,7 @@ async fn what_two_readers_could_read_in_two_ways_reaches_no_service() {
         json!({"path": "/v1/a\u{7f}"}),
         json!({"path": "/v1/ä"}),
         json!({"path": "*"}),
+        json!({"path": null}),
         json!({"path-bytes": 60_000}),
         json!({"path-bytes": 1 << 20}),
     ] {

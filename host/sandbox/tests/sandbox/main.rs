@@ -175,7 +175,7 @@ async fn an_undeclared_interface_is_refused_at_load_with_the_line() {
             other => panic!("{section}: {other:?}"),
         }
     }
-    let wrong_role = grant(&MANIFEST.replace("role = \"job\"", "role = \"triage\""));
+    let wrong_role = grant(&MANIFEST.replace("role = \"job\"", "role = \"deploy\""));
     assert!(matches!(
         place.sandbox.load(&PROBE, &wrong_role).await,
         Err(LoadError::WrongRole { .. })
