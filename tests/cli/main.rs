@@ -14,6 +14,7 @@ mod gates;
 mod hostile;
 mod house;
 mod models;
+mod network;
 mod ordinary;
 mod own_skills;
 mod reviews;
