@@ -25,6 +25,20 @@ static GUEST: LazyLock<Vec<u8>> = LazyLock::new(|| {
     std::fs::read(target.join("wasm32-wasip2/skill/probe.wasm")).unwrap()
 });
 
+/// The component imports models, so that one must be there; nobody calls it.
+const UNUSED_MODEL: &str = r#"
+[provider.unused]
+api = "openai"
+url = "http://127.0.0.1:9/v1"
+
+[model.unused]
+provider = "unused"
+id = "unused"
+context-tokens = 100
+output-tokens = 10
+price = { input = 0, output = 0 }
+"#;
+
 const WORD: &str = "one full hour is charged as two";
 
 fn server() -> Server {
@@ -87,7 +101,7 @@ requests = 3
         );
         std::fs::write(folder.join("skill.toml"), manifest).unwrap();
         let grant = format!(
-            "\n[skills]\nasker = \"tools/asker\"\n\n[[grant]]\nskill = \"asker\"\nnetwork = [\"{rule}\"]\ncommands = [\"test\"]\nmodels = [\"small\"]\nrelease = true\n"
+            "\n[models]\nsmall = \"unused\"\n\n[skills]\nasker = \"tools/asker\"\n\n[[grant]]\nskill = \"asker\"\nnetwork = [\"{rule}\"]\ncommands = [\"test\"]\nmodels = [\"small\"]\nrelease = true\n"
         );
         let file = std::fs::read_to_string(repo.join("moat.toml")).unwrap();
         let file = match role {
@@ -106,6 +120,7 @@ requests = 3
         );
         std::fs::create_dir_all(house.home()).unwrap();
         std::fs::write(house.home().join("policy.toml"), policy).unwrap();
+        std::fs::write(house.home().join("models.toml"), UNUSED_MODEL).unwrap();
         Asking { house, repo }
     }
 

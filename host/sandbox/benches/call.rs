@@ -227,6 +227,7 @@ impl Bare {
                 }
             }
         }
+        linker.define_unknown_imports_as_traps(&component).unwrap();
         Bare {
             component: linker.instantiate_pre(&component).unwrap(),
             engine,
@@ -380,6 +381,10 @@ reason = "bench"
 project = "test"
 reason = "bench"
 
+[[network]]
+host = "api.example.com"
+reason = "bench"
+
 [model]
 aliases = ["small"]
 max-tokens = 10
@@ -397,14 +402,14 @@ hidden = []
 [[ceiling]]
 read = ["."]
 commands = ["*"]
+network = ["*"]
 models = ["*"]
 max-tokens = 10
 release = true
 memory = "256MiB"
 time = "20s"
 "#;
-    const PROJECT: &str =
-        r#"{"skill":"probe","read":["."],"commands":["test"],"models":["small"],"release":true}"#;
+    const PROJECT: &str = r#"{"skill":"probe","read":["."],"commands":["test"],"network":["api.example.com"],"models":["small"],"release":true}"#;
     let raw: RawProjectGrant = serde_json::from_str(PROJECT).unwrap();
     let source = Source {
         file: "moat.toml",
