@@ -104,6 +104,7 @@ requests = 3
             "\n[models]\nsmall = \"unused\"\n\n[skills]\nasker = \"tools/asker\"\n\n[[grant]]\nskill = \"asker\"\nnetwork = [\"{rule}\"]\ncommands = [\"test\"]\nmodels = [\"small\"]\nrelease = true\n"
         );
         let file = std::fs::read_to_string(repo.join("moat.toml")).unwrap();
+        let file = file.replace("[budget]\n", "[budget]\ntokens = 1000\nmoney = 1\n");
         let file = match role {
             "triage" => file.replace("triage = \"triage\"", "triage = \"asker\""),
             _ => file,
