@@ -15,6 +15,7 @@ mod grants;
 mod hostile;
 mod house;
 mod models;
+mod network;
 mod obedient;
 mod ordinary;
 mod own_skills;

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use capability::Denial;
 use confine::{ConfineError, Ending};
 use project::Project;
+use sandbox::message::http::{self, Head, HttpError, Piece};
 use sandbox::message::model::{Alias, ModelError, Request, Response};
 use sandbox::message::process::{self, Command, Invocation, Output, ProcessError, ProjectCommand};
 use sandbox::message::release::{Health, ReleaseError, Version};
@@ -17,6 +18,7 @@ use crate::commands::{OnView, Writes};
 use crate::context::Watcher;
 use crate::house::House;
 use crate::models::StepModels;
+use crate::network::StepNetwork;
 use crate::record::{CallRecord, confinement};
 use crate::releases::Releases;
 
@@ -34,6 +36,8 @@ pub struct StepServices {
     pub releases: Option<Releases>,
     /// Models by alias.
     pub models: StepModels,
+    /// Requests.
+    pub network: StepNetwork,
     /// The most that a command may take.
     pub wall: Duration,
     /// Hears notes.
@@ -127,6 +131,18 @@ impl Services for StepServices {
 
     fn alias(&self, name: &str) -> Option<Alias> {
         self.models.alias(name)
+    }
+
+    async fn request(&self, request: http::Request) -> Result<Head, HttpError> {
+        self.network.request(request).await
+    }
+
+    async fn read_body(&self, id: u64) -> Result<Piece, HttpError> {
+        self.network.read_body(id).await
+    }
+
+    fn close_body(&self, id: u64) {
+        self.network.close_body(id);
     }
 
     fn note(&self, text: String) {

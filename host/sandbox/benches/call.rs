@@ -26,6 +26,7 @@ use async_trait::async_trait;
 use capability::{Denial, Grant, Manifest, Policy, RawProjectGrant, Source};
 use confine::{Command, Launcher, Limits, Mount, Network};
 use flow::id::Role;
+use sandbox::message::http::{self, Head, HttpError, Piece};
 use sandbox::message::model::{Alias, ModelError, Request, Response};
 use sandbox::message::process::{self, Output, ProcessError, ProjectCommand};
 use sandbox::message::release::{Health, ReleaseError, Version};
@@ -226,6 +227,7 @@ impl Bare {
                 }
             }
         }
+        linker.define_unknown_imports_as_traps(&component).unwrap();
         Bare {
             component: linker.instantiate_pre(&component).unwrap(),
             engine,
@@ -379,6 +381,10 @@ reason = "bench"
 project = "test"
 reason = "bench"
 
+[[network]]
+host = "api.example.com"
+reason = "bench"
+
 [model]
 aliases = ["small"]
 max-tokens = 10
@@ -396,14 +402,14 @@ hidden = []
 [[ceiling]]
 read = ["."]
 commands = ["*"]
+network = ["*"]
 models = ["*"]
 max-tokens = 10
 release = true
 memory = "256MiB"
 time = "20s"
 "#;
-    const PROJECT: &str =
-        r#"{"skill":"probe","read":["."],"commands":["test"],"models":["small"],"release":true}"#;
+    const PROJECT: &str = r#"{"skill":"probe","read":["."],"commands":["test"],"network":["api.example.com"],"models":["small"],"release":true}"#;
     let raw: RawProjectGrant = serde_json::from_str(PROJECT).unwrap();
     let source = Source {
         file: "moat.toml",
@@ -440,6 +446,16 @@ impl Services for Nothing {
     fn alias(&self, _: &str) -> Option<Alias> {
         None
     }
+
+    async fn request(&self, _: http::Request) -> Result<Head, HttpError> {
+        Err(HttpError::Denied)
+    }
+
+    async fn read_body(&self, _: u64) -> Result<Piece, HttpError> {
+        Err(HttpError::Invalid)
+    }
+
+    fn close_body(&self, _: u64) {}
 
     fn note(&self, _: String) {}
 

@@ -10,7 +10,7 @@ use capability::{Grant, RelPath};
 use catalog::Package;
 use catalog::review::{Proposal, recording};
 use clap::Args;
-use driver::{About, CallMeter, CallRecord, House, StepModels, StepServices, View};
+use driver::{About, CallMeter, CallRecord, House, StepModels, StepNetwork, StepServices, View};
 use flow::id::TreeId;
 use flow::money::Reservation;
 use project::Project;
@@ -206,6 +206,7 @@ impl Place {
             .sandbox
             .call(&loaded, call, services.clone())
             .await;
+        services.record.network(services.network.used());
         services.record.end(&answer)?;
         let answer = answer?;
         let import = view.import(&self.mirror, &self.tree, grant)?;
@@ -223,7 +224,7 @@ impl Place {
     fn services(
         &self,
         record: CallRecord,
-        grant: &Grant,
+        grant: &Arc<Grant>,
         view: &View,
         meter: &Arc<CallMeter>,
         quiet: bool,
@@ -242,6 +243,7 @@ impl Place {
                 meter.clone(),
                 watcher.clone(),
             ),
+            network: StepNetwork::new(&self.house.outbound, grant.clone()),
             wall: Duration::from_millis(grant.limits().wall_ms),
             watcher,
         }

@@ -1,0 +1,225 @@
+//! Skills of a project's own that ask for something on the network: what each file says comes to a listener, or does not.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::LazyLock;
+
+use serde_json::{Value, json};
+use support::http::{Server, whole};
+
+use crate::house::{House, MOAT, git, told};
+
+/// The guest that does what it is told: as a job, and as a triage that fetches its report.
+static GUEST: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let target = Path::new(MOAT).ancestors().nth(2).unwrap().join("skills");
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--locked", "-p", "guests"])
+        .args(["--target", "wasm32-wasip2", "--profile", "skill"])
+        .arg("--target-dir")
+        .arg(&target)
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
+        .env_remove("RUSTFLAGS")
+        .status()
+        .unwrap();
+    assert!(built.success(), "the guests do not build");
+    std::fs::read(target.join("wasm32-wasip2/skill/probe.wasm")).unwrap()
+});
+
+/// The component imports models, so that one must be there; nobody calls it.
+const UNUSED_MODEL: &str = r#"
+[provider.unused]
+api = "openai"
+url = "http://127.0.0.1:9/v1"
+
+[model.unused]
+provider = "unused"
+id = "unused"
+context-tokens = 100
+output-tokens = 10
+price = { input = 0, output = 0 }
+"#;
+
+const WORD: &str = "one full hour is charged as two";
+
+fn server() -> Server {
+    Server::start(|request, stream| match request.target.as_str() {
+        "/v1/moved" => {
+            let to = [("location", "/v1/report")];
+            whole(stream, 302, &to, "");
+        }
+        _ => whole(stream, 200, &[("set-cookie", "a=b")], WORD),
+    })
+}
+
+/// A skill that the guest is, in a repository and on a machine that give it `host`, each in its own file.
+struct Asking {
+    house: House,
+    repo: PathBuf,
+}
+
+impl Asking {
+    fn new(role: &str, port: u16, private: bool) -> Asking {
+        let house = House::new();
+        let repo = house.meter();
+        let folder = repo.join("tools/asker");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("component.wasm"), GUEST.as_slice()).unwrap();
+        let rule = format!("GET http://localhost:{port}/v1");
+        let manifest = format!(
+            r#"
+[skill]
+name = "asker"
+version = "0.1.0"
+role = "{role}"
+description = "Asks."
+
+[[network]]
+host = "localhost"
+scheme = "http"
+port = {port}
+methods = ["GET"]
+paths = ["/v1"]
+reason = "test"
+
+[[processes]]
+project = "test"
+reason = "the component imports it"
+
+[model]
+aliases = ["small"]
+max-tokens = 10
+reason = "the component imports it"
+
+[release]
+reason = "the component imports it"
+
+[limits]
+memory = "64MiB"
+time = "60s"
+requests = 3
+"#
+        );
+        std::fs::write(folder.join("skill.toml"), manifest).unwrap();
+        let grant = format!(
+            "\n[models]\nsmall = \"unused\"\n\n[skills]\nasker = \"tools/asker\"\n\n[[grant]]\nskill = \"asker\"\nnetwork = [\"{rule}\"]\ncommands = [\"test\"]\nmodels = [\"small\"]\nrelease = true\n"
+        );
+        let file = std::fs::read_to_string(repo.join("moat.toml")).unwrap();
+        let file = file.replace("[budget]\n", "[budget]\ntokens = 1000\nmoney = 1\n");
+        let file = match role {
+            "triage" => file.replace("triage = \"triage\"", "triage = \"asker\""),
+            _ => file,
+        };
+        std::fs::write(repo.join("moat.toml"), file + &grant).unwrap();
+        git(&repo, &["add", "-Af"]);
+        git(&repo, &["commit", "-qm", "a skill that asks"]);
+        let private = match private {
+            true => format!("private = [\"http://localhost:{port}\"]\n"),
+            false => String::new(),
+        };
+        let policy = format!(
+            "hidden = []\n[[ceiling]]\nread = [\".\"]\nwrite = [\".\"]\ncommands = [\"*\"]\nmodels = [\"*\"]\nmax-tokens = 10\nrelease = true\nmemory = \"1GiB\"\ntime = \"10m\"\nnetwork = [\"http://localhost:{port}\"]\n{private}"
+        );
+        std::fs::create_dir_all(house.home()).unwrap();
+        std::fs::write(house.home().join("policy.toml"), policy).unwrap();
+        std::fs::write(house.home().join("models.toml"), UNUSED_MODEL).unwrap();
+        Asking { house, repo }
+    }
+
+    /// Calls it by hand and gives what moat tells of the call.
+    fn call(&self, input: Value) -> Value {
+        let file = self.house.path("input.json");
+        std::fs::write(&file, input.to_string()).unwrap();
+        let output = self.house.moat(&[
+            "skill",
+            "run",
+            "asker",
+            "--json",
+            "--repo",
+            self.repo.to_str().unwrap(),
+            "--input",
+            file.to_str().unwrap(),
+        ]);
+        serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {}", told(&output)))
+    }
+
+    /// Fetches, and gives the job's own answer.
+    fn fetch(&self, url: &str) -> (Value, Value) {
+        let mut told = self.call(json!({"do": "fetch", "url": url}));
+        let inner = told["output"]["ok"].as_str().unwrap().to_owned();
+        (
+            serde_json::from_str(&inner).unwrap(),
+            told["denials"].take(),
+        )
+    }
+}
+
+#[test]
+fn a_granted_request_is_made_and_is_in_the_trail() {
+    let server = server();
+    let asking = Asking::new("job", server.port, true);
+    let base = format!("http://localhost:{}", server.port);
+    let (answer, denials) = asking.fetch(&format!("{base}/v1/report?of=today"));
+    assert_eq!(answer["status"], 200, "{answer} {denials}");
+    assert_eq!(answer["body"], WORD);
+    assert!(!answer.to_string().contains("set-cookie"), "{answer}");
+    let (moved, _) = asking.fetch(&format!("{base}/v1/moved"));
+    assert_eq!(moved["status"], 302, "redirects are the skill's to follow");
+    let seen = server.seen();
+    assert_eq!(seen.len(), 2);
+    assert_eq!(seen[0].target, "/v1/report?of=today");
+    assert_eq!(
+        seen[0].header("host"),
+        Some(format!("localhost:{}", server.port).as_str())
+    );
+    let trail = told(&asking.house.moat(&["audit", "--json"]));
+    assert!(trail.contains(&format!("\"origin\":\"{base}\"")), "{trail}");
+    assert!(!trail.contains("today"), "no query is kept: {trail}");
+}
+
+#[test]
+fn what_one_of_the_files_does_not_grant_comes_to_no_listener() {
+    let (server, other) = (self::server(), self::server());
+    let asking = Asking::new("job", server.port, true);
+    for url in [
+        format!("http://localhost:{}/v2", server.port),
+        format!("http://localhost:{}/v1/../v2", server.port),
+        format!("http://127.0.0.1:{}/v1", server.port),
+        format!("http://localhost:{}/v1", other.port),
+        format!(
+            "http://localhost:{}@localhost:{}/v1",
+            server.port, other.port
+        ),
+        format!("https://localhost:{}/v1", server.port),
+    ] {
+        let (answer, denials) = asking.fetch(&url);
+        let error = answer["error"].as_str().unwrap();
+        assert!(
+            error == "Denied" || error == "InvalidUrl",
+            "{url}: {answer}"
+        );
+        let line = denials[0]["line"].as_str().unwrap_or("");
+        assert!(
+            error == "InvalidUrl" || line.starts_with("skill.toml: [[network]]"),
+            "{url}: {denials}"
+        );
+    }
+    assert!(server.seen().is_empty() && other.seen().is_empty());
+    // Granted, but the policy says nothing of private addresses.
+    let asking = Asking::new("job", server.port, false);
+    let (answer, _) = asking.fetch(&format!("http://localhost:{}/v1", server.port));
+    assert_eq!(answer, json!({"error": "AddressRefused"}));
+    assert!(server.seen().is_empty());
+}
+
+#[test]
+fn a_run_takes_its_work_from_where_a_skill_may_look() {
+    let server = server();
+    let asking = Asking::new("triage", server.port, true);
+    let url = format!("http://localhost:{}/v1/report", server.port);
+    let output = asking.house.moat(&["run", "--repo", "meter", &url]);
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    assert_eq!(server.seen().len(), 1);
+    let changed = git(&asking.repo, &["diff", "--name-only", "main^", "main"]);
+    assert_eq!(changed, "meter/fees.py");
+}
