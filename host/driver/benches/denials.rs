@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use capability::Grant;
 use catalog::Package;
-use driver::{About, CallMeter, CallRecord, House, StepModels, StepServices, Watcher};
+use driver::{About, CallMeter, CallRecord, House, StepModels, StepNetwork, StepServices, Watcher};
 use flow::Recorded;
 use flow::id::Role;
 use flow::money::{Micros, Reservation};
@@ -183,6 +183,7 @@ impl Bench {
                 Arc::new(CallMeter::new(nothing)),
                 watcher.clone(),
             ),
+            network: StepNetwork::new(&self.house.outbound, self.grant.clone()),
             wall: Duration::from_secs(300),
             watcher,
             record: CallRecord::begin(&self.house, &about).unwrap(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use audit::{Trail, TrailError};
 use capability::{ConfigError, Policy};
-use catalog::{Catalog, Package, PackageError};
+use catalog::{Catalog, PackageError};
 use confine::{Launcher, Toolchains};
 use egress::store::{self, Stores};
 use egress::{Clamps, EgressError, Outbound, Setup, SystemResolver};
@@ -15,7 +15,6 @@ use model::{Backoff, Models};
 use sandbox::{LoadError, Sandbox, SandboxConfig};
 
 use crate::approvals::Approvals;
-use crate::clock::now_ms;
 use crate::owner::OwnerPrograms;
 
 /// Opened once a process.

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use audit::NetworkUse;
 use capability::Grant;
 use egress::{InvalidRequest, Outbound, ReplyBody, RequestError, Use, Visit};
 use sandbox::message::http::{Field, Head, HttpError, Piece, Request};
@@ -31,8 +30,8 @@ impl StepNetwork {
     }
 
     /// What was used so far, for the audit trail.
-    pub fn used(&self) -> Vec<NetworkUse> {
-        self.visit.used().into_iter().map(told).collect()
+    pub fn used(&self) -> Vec<Use> {
+        self.visit.used()
     }
 
     /// Sends a request and waits for the head of its answer.
@@ -102,18 +101,6 @@ fn pairs(fields: Vec<Field>) -> Vec<(String, Vec<u8>)> {
 fn fields(pairs: Vec<(String, Vec<u8>)>) -> Vec<Field> {
     let field = |(name, value)| Field { name, value };
     pairs.into_iter().map(field).collect()
-}
-
-fn told(used: Use) -> NetworkUse {
-    NetworkUse {
-        origin: used.origin.to_string().into(),
-        method: used.method.into(),
-        path: used.path.into(),
-        credentials: used.credentials.into_iter().map(Into::into).collect(),
-        requests: used.requests,
-        sent: used.sent,
-        received: used.received,
-    }
 }
 
 /// What a guest may know of an error.

@@ -287,10 +287,7 @@ impl Called {
     fn tell(&self) -> anyhow::Result<()> {
         let (usage, spend) = (&self.answer.usage, self.meter.spend());
         eprintln!();
-        println!(
-            "{}",
-            clean(&serde_json::to_string_pretty(&self.answer.output)?)
-        );
+        println!("{}", text::json_lines(&self.answer.output)?);
         for (denial, times) in &self.answer.denials {
             println!(
                 "denied: {} ({times}×); it would need {}",
