@@ -8,6 +8,8 @@
 
 mod attacks;
 mod disk;
+mod door;
+mod faults;
 mod ordinary;
 mod place;
 
