@@ -10,6 +10,10 @@ use serde::{Deserialize, Serialize};
 pub enum Capability {
     /// Files of the worktree.
     Files,
+    /// Requests to the network.
+    Network,
+    /// Secrets that the host adds to requests.
+    Credentials,
     /// Environment variables.
     Env,
     /// Commands.
@@ -26,6 +30,8 @@ impl fmt::Display for Capability {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Capability::Files => "files",
+            Capability::Network => "network",
+            Capability::Credentials => "credentials",
             Capability::Env => "env",
             Capability::Processes => "processes",
             Capability::Model => "model",

@@ -1,5 +1,7 @@
 //! The effective grant: declared by the manifest, granted by the project, under every matching ceiling.
 
+mod network;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use flow::id::{Digest, Role, SkillName};
@@ -8,9 +10,11 @@ use serde::Serialize;
 use crate::argument::ArgumentPattern;
 use crate::denial::{Capability, Denial};
 use crate::limits::Limits;
-use crate::manifest::{FileRequest, Manifest, Runnable};
+use crate::manifest::{FileRequest, Manifest, ProcessRequest, Runnable};
+use crate::network::NetworkRule;
+use crate::origin::Origin;
 use crate::path::{Globs, RelPath};
-use crate::policy::{Ceiling, Policy};
+use crate::policy::{Ceiling, LeastConfinement, Policy};
 use crate::project_grant::ProjectGrant;
 
 /// What a skill really gets. Computed once, pinned by digest in the run.
@@ -21,15 +25,54 @@ pub struct Grant {
     /// Readable paths; the flag says whether they may be changed as well. No path lies below another.
     pub(crate) files: BTreeMap<RelPath, bool>,
     pub(crate) hidden: Globs,
+    pub(crate) network: BTreeSet<NetworkRule>,
+    /// Of the requests above, those that may go to loopback and private addresses.
+    pub(crate) private: BTreeSet<NetworkRule>,
+    pub(crate) credentials: BTreeSet<CredentialGrant>,
     pub(crate) env: BTreeSet<String>,
-    /// Project commands; the flag says whether arguments may be appended.
-    pub(crate) commands: BTreeMap<String, bool>,
-    pub(crate) programs: BTreeMap<String, BTreeSet<ArgumentPattern>>,
+    pub(crate) commands: BTreeMap<String, CommandGrant>,
+    pub(crate) programs: BTreeMap<String, BTreeMap<ArgumentPattern, Running>>,
+    pub(crate) least_confinement: LeastConfinement,
     pub(crate) models: BTreeSet<String>,
     pub(crate) max_tokens: u32,
     pub(crate) release: bool,
     pub(crate) limits: Limits,
     withheld: Vec<Denial>,
+}
+
+/// A project command that is granted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct CommandGrant {
+    /// Whether arguments may be appended.
+    pub(crate) extra_args: bool,
+    pub(crate) running: Running,
+}
+
+/// On which terms a command runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Running {
+    /// Whether it may use the network that the skill is granted.
+    pub network: bool,
+    /// Wall clock of one command; absent: the call's own.
+    pub wall_ms: Option<u64>,
+    /// Memory of each of its processes; absent: the host's own bound.
+    pub memory_bytes: Option<u64>,
+}
+
+/// A secret that the host adds to requests for one origin.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct CredentialGrant {
+    /// What the host's store knows it by.
+    pub name: String,
+    /// Where it is sent, and nowhere else.
+    pub origin: Origin,
+    /// The header that carries it, in lower case.
+    pub header: String,
+    /// The header's value, with one `{}` where the secret stands.
+    pub format: String,
 }
 
 impl Grant {
@@ -41,9 +84,13 @@ impl Grant {
             role: manifest.role,
             files: BTreeMap::new(),
             hidden: hidden(manifest, project, policy),
+            network: BTreeSet::new(),
+            private: BTreeSet::new(),
+            credentials: BTreeSet::new(),
             env: BTreeSet::new(),
             commands: BTreeMap::new(),
             programs: BTreeMap::new(),
+            least_confinement: policy.least_confinement,
             models: BTreeSet::new(),
             max_tokens: 0,
             release: false,
@@ -60,6 +107,11 @@ impl Grant {
             .files
             .iter()
             .for_each(|request| allow.files(request));
+        allow.network(&manifest.network);
+        manifest
+            .credentials
+            .iter()
+            .for_each(|request| allow.credential(request));
         for request in &manifest.env {
             allow.named(
                 Capability::Env,
@@ -75,7 +127,7 @@ impl Grant {
         manifest
             .processes
             .iter()
-            .for_each(|request| allow.process(&request.what));
+            .for_each(|request| allow.process(request));
         if let Some(request) = &manifest.model {
             for alias in &request.aliases {
                 allow.named(
@@ -245,8 +297,13 @@ impl Allowing<'_> {
         }
     }
 
-    fn process(&mut self, what: &Runnable) {
-        match what {
+    fn process(&mut self, request: &ProcessRequest) {
+        let running = Running {
+            network: request.network && self.online(&request.what),
+            wall_ms: request.wall_ms,
+            memory_bytes: request.memory_bytes,
+        };
+        match &request.what {
             Runnable::Project { name, extra_args } => {
                 self.named(
                     Capability::Processes,
@@ -255,7 +312,12 @@ impl Allowing<'_> {
                     |p| &p.commands,
                     |c| c.commands.has(name),
                     |grant| {
-                        *grant.commands.entry(name.clone()).or_insert(false) |= extra_args;
+                        let extra_args = *extra_args;
+                        let granted = CommandGrant {
+                            extra_args,
+                            running,
+                        };
+                        grant.commands.insert(name.clone(), granted);
                     },
                 );
             }
@@ -271,7 +333,7 @@ impl Allowing<'_> {
                             .programs
                             .entry(program.clone())
                             .or_default()
-                            .extend(args.iter().cloned());
+                            .extend(args.iter().map(|pattern| (pattern.clone(), running)));
                     },
                 );
             }

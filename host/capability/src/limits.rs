@@ -17,6 +17,12 @@ pub struct Limits {
     pub host_calls: u64,
     /// Open handles of all kinds at one time.
     pub handles: u32,
+    /// Requests to the network, by the skill and by its commands.
+    pub requests: u64,
+    /// What they send: URLs, headers and bodies.
+    pub sent_bytes: u64,
+    /// What their answers bring: headers and bodies, decoded.
+    pub received_bytes: u64,
 }
 
 impl Limits {
@@ -28,6 +34,9 @@ impl Limits {
         output_bytes: 64 << 20,
         host_calls: 1_000_000,
         handles: 100_000,
+        requests: 100_000,
+        sent_bytes: 4 << 30,
+        received_bytes: 4 << 30,
     };
 
     /// Used for what a manifest leaves out.
@@ -36,6 +45,9 @@ impl Limits {
         output_bytes: 4 << 20,
         host_calls: 10_000,
         handles: 1_000,
+        requests: 100,
+        sent_bytes: 1 << 20,
+        received_bytes: 64 << 20,
     };
 
     /// The lesser of each.
@@ -48,6 +60,9 @@ impl Limits {
             output_bytes: self.output_bytes.min(other.output_bytes),
             host_calls: self.host_calls.min(other.host_calls),
             handles: self.handles.min(other.handles),
+            requests: self.requests.min(other.requests),
+            sent_bytes: self.sent_bytes.min(other.sent_bytes),
+            received_bytes: self.received_bytes.min(other.received_bytes),
         }
     }
 }
@@ -63,4 +78,10 @@ pub struct Unstated {
     pub host_calls: u64,
     /// See [`Limits::handles`].
     pub handles: u32,
+    /// See [`Limits::requests`].
+    pub requests: u64,
+    /// See [`Limits::sent_bytes`].
+    pub sent_bytes: u64,
+    /// See [`Limits::received_bytes`].
+    pub received_bytes: u64,
 }

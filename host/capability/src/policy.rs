@@ -2,11 +2,12 @@
 
 use flow::id::{Role, SkillName};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use crate::config::{self, ConfigError, Source};
 use crate::manifest::is_plain_name;
+use crate::network::{InvalidRule, NetworkRule};
 use crate::path::{Globs, RelPath};
 use crate::quantity;
 
@@ -17,6 +18,8 @@ pub struct Policy {
     pub file: String,
     /// Never seen by any skill.
     pub hidden: Globs,
+    /// The least that must hold a command; below it nothing is run.
+    pub least_confinement: LeastConfinement,
     /// Every ceiling that matches a skill must allow; a skill that none matches gets nothing.
     pub ceilings: Vec<Ceiling>,
 }
@@ -36,6 +39,14 @@ pub struct Ceiling {
     pub commands: Names,
     /// Programs of the machine.
     pub programs: Names,
+    /// Commands and programs that may use the network.
+    pub online: Names,
+    /// Requests.
+    pub network: Vec<NetworkRule>,
+    /// Requests that may go to loopback and private addresses. They must be allowed by `network` as well.
+    pub private: Vec<NetworkRule>,
+    /// Secrets.
+    pub credentials: Names,
     /// Environment variables.
     pub env: Names,
     /// Model aliases.
@@ -48,6 +59,19 @@ pub struct Ceiling {
     pub memory_bytes: u64,
     /// Wall clock of one call.
     pub wall_ms: u64,
+}
+
+/// What must hold a command at least.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum LeastConfinement {
+    /// Namespaces and seccomp, on kernels without Landlock.
+    Namespaces,
+    /// Namespaces, seccomp and Landlock.
+    #[default]
+    Full,
 }
 
 /// A set of names, or all of them.
@@ -76,6 +100,9 @@ struct Raw {
     /// Globs of what no skill sees.
     #[schemars(with = "Vec<String>")]
     hidden: Spanned<Vec<String>>,
+    /// What must hold a command at least: `full` (unless given) or `namespaces`, for kernels without Landlock.
+    #[serde(default)]
+    least_confinement: LeastConfinement,
     #[serde(default)]
     #[schemars(with = "Vec<RawCeiling>")]
     ceiling: Vec<Spanned<RawCeiling>>,
@@ -96,6 +123,18 @@ struct RawCeiling {
     commands: Vec<String>,
     #[serde(default)]
     programs: Vec<String>,
+    /// Commands and programs that may use the network.
+    #[serde(default)]
+    online: Vec<String>,
+    /// Requests: `[METHOD,… ][http://]HOST[:PORT][/PATH]`, or `*` for all over https.
+    #[serde(default)]
+    network: Vec<String>,
+    /// Requests, of those under `network`, that may go to loopback and private addresses.
+    #[serde(default)]
+    private: Vec<String>,
+    /// Secrets, by their names in secrets.toml.
+    #[serde(default)]
+    credentials: Vec<String>,
     #[serde(default)]
     env: Vec<String>,
     #[serde(default)]
@@ -140,6 +179,7 @@ impl Policy {
         Ok(Policy {
             file: file.into(),
             hidden,
+            least_confinement: raw.least_confinement,
             ceilings,
         })
     }
@@ -184,6 +224,10 @@ fn ceiling(raw: Spanned<RawCeiling>, source: Source<'_>) -> Result<Ceiling, Conf
         write: paths(raw.write).map_err(|e| refuse(format!("{e}")))?,
         commands: names(raw.commands)?,
         programs: names(raw.programs)?,
+        online: names(raw.online)?,
+        network: rules(raw.network, NetworkRule::parse_ceiling).map_err(refuse)?,
+        private: rules(raw.private, NetworkRule::parse_ceiling).map_err(refuse)?,
+        credentials: names(raw.credentials)?,
         env: names(raw.env)?,
         models: names(raw.models)?,
         max_tokens: raw.max_tokens,
@@ -196,6 +240,20 @@ fn ceiling(raw: Spanned<RawCeiling>, source: Source<'_>) -> Result<Ceiling, Conf
 /// Reads paths of a worktree.
 pub(crate) fn paths(list: Vec<String>) -> Result<Vec<RelPath>, crate::path::InvalidPath> {
     list.into_iter().map(|text| text.parse()).collect()
+}
+
+/// Reads network rules.
+pub(crate) fn rules(
+    list: Vec<String>,
+    parse: impl Fn(&str) -> Result<NetworkRule, InvalidRule>,
+) -> Result<Vec<NetworkRule>, String> {
+    let read = |text: &String| {
+        parse(text).map_err(|error| {
+            let text: String = text.chars().take(120).collect();
+            format!("{text:?}: {error}")
+        })
+    };
+    list.iter().map(read).collect()
 }
 
 #[cfg(test)]

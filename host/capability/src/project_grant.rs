@@ -6,8 +6,9 @@ use serde::Deserialize;
 
 use crate::config::{ConfigError, Source};
 use crate::manifest::is_plain_name;
+use crate::network::NetworkRule;
 use crate::path::{Globs, RelPath};
-use crate::policy::paths;
+use crate::policy::{paths, rules};
 use crate::quantity;
 
 /// One `[[grant]]`, as written.
@@ -31,6 +32,15 @@ pub struct RawProjectGrant {
     /// Programs of the machine.
     #[serde(default)]
     pub programs: Vec<String>,
+    /// Commands and programs that may use the network, where the manifest asks for it.
+    #[serde(default)]
+    pub online: Vec<String>,
+    /// Requests that it may make: `[METHOD,… ][http://]HOST[:PORT][/PATH]`.
+    #[serde(default)]
+    pub network: Vec<String>,
+    /// Names under `[secrets]` of the machine's secrets.toml.
+    #[serde(default)]
+    pub credentials: Vec<String>,
     /// Names under `[env]`.
     #[serde(default)]
     pub env: Vec<String>,
@@ -63,6 +73,12 @@ pub struct ProjectGrant {
     pub commands: Vec<String>,
     /// Programs of the machine.
     pub programs: Vec<String>,
+    /// Commands and programs that may use the network.
+    pub online: Vec<String>,
+    /// Requests.
+    pub network: Vec<NetworkRule>,
+    /// Secrets, by name.
+    pub credentials: Vec<String>,
     /// Environment variables.
     pub env: Vec<String>,
     /// Model aliases.
@@ -103,6 +119,9 @@ impl RawProjectGrant {
             except: Globs::new(self.except).map_err(|e| refuse(format!("{e}")))?,
             commands: names(self.commands)?,
             programs: names(self.programs)?,
+            online: names(self.online)?,
+            network: rules(self.network, NetworkRule::parse).map_err(refuse)?,
+            credentials: names(self.credentials)?,
             env: names(self.env)?,
             models: names(self.models)?,
             max_tokens: self.max_tokens,

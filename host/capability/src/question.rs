@@ -5,9 +5,33 @@ use std::collections::BTreeSet;
 use flow::id::{Role, SkillName};
 
 use crate::denial::{Capability, Denial};
-use crate::grant::Grant;
+use crate::grant::{CredentialGrant, Grant, Running};
 use crate::limits::Limits;
+use crate::network::{Method, NetworkRule};
+use crate::origin::Origin;
 use crate::path::{Globs, RelPath};
+use crate::policy::LeastConfinement;
+
+/// How far a granted request reaches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reach {
+    /// Whether it may go to loopback and private addresses.
+    pub private: bool,
+    /// What the host adds to it.
+    pub credentials: Vec<CredentialGrant>,
+}
+
+impl Running {
+    /// The wider of two: a command that two declarations allow runs as either may.
+    fn either(self, other: Running) -> Running {
+        let wider = |a: Option<u64>, b: Option<u64>| a.zip(b).map(|(a, b)| a.max(b));
+        Running {
+            network: self.network || other.network,
+            wall_ms: wider(self.wall_ms, other.wall_ms),
+            memory_bytes: wider(self.memory_bytes, other.memory_bytes),
+        }
+    }
+}
 
 impl Grant {
     /// The skill.
@@ -87,11 +111,10 @@ impl Grant {
     ///
     /// # Errors
     /// The denial, with the line that would allow it.
-    pub fn may_run_project(&self, name: &str, extra_args: &[String]) -> Result<(), Denial> {
+    pub fn may_run_project(&self, name: &str, extra_args: &[String]) -> Result<Running, Denial> {
         match self.commands.get(name) {
-            Some(true) => Ok(()),
-            Some(false) if extra_args.is_empty() => Ok(()),
-            Some(false) => Err(Denial::new(
+            Some(one) if one.extra_args || extra_args.is_empty() => Ok(one.running),
+            Some(_) => Err(Denial::new(
                 Capability::Processes,
                 format!("{name} with arguments {extra_args:?}"),
                 format!("skill.toml: [[processes]] project = \"{name}\" extra-args = true"),
@@ -108,13 +131,14 @@ impl Grant {
     ///
     /// # Errors
     /// The denial, with the line that would allow it.
-    pub fn may_run_program(&self, program: &str, args: &[String]) -> Result<(), Denial> {
-        let allowed = self
-            .programs
-            .get(program)
-            .is_some_and(|patterns| patterns.iter().any(|pattern| pattern.matches(args)));
-        if allowed {
-            return Ok(());
+    pub fn may_run_program(&self, program: &str, args: &[String]) -> Result<Running, Denial> {
+        let patterns = self.programs.get(program).into_iter().flatten();
+        let allowed = patterns
+            .filter(|(pattern, _)| pattern.matches(args))
+            .map(|(_, running)| *running)
+            .reduce(Running::either);
+        if let Some(running) = allowed {
+            return Ok(running);
         }
         let line = format!(
             "skill.toml: [[processes]] program = \"{}\" args = [{args:?}]",
@@ -131,7 +155,52 @@ impl Grant {
     pub fn project_commands(&self) -> impl Iterator<Item = (&str, bool)> {
         self.commands
             .iter()
-            .map(|(name, extra)| (name.as_str(), *extra))
+            .map(|(name, one)| (name.as_str(), one.extra_args))
+    }
+
+    /// May it make this request? `path` comes without its query.
+    ///
+    /// # Errors
+    /// The denial, with the line that would allow it.
+    pub fn may_request(&self, origin: &Origin, method: &str, path: &str) -> Result<Reach, Denial> {
+        let allowed = method.parse::<Method>().ok().and_then(|method| {
+            let allows = |rule: &NetworkRule| rule.allows(origin, &method, path);
+            self.network.iter().any(allows).then(|| Reach {
+                private: self.private.iter().any(allows),
+                credentials: self.credentials_for(origin),
+            })
+        });
+        allowed.ok_or_else(|| {
+            // The path is the guest's own text; the line names the directory above it at most.
+            let line = format!(
+                "skill.toml: [[network]] host = \"{}\" port = {} methods = [\"{}\"] reason = \"…\"",
+                origin.host(),
+                origin.port(),
+                plain(method)
+            );
+            let what = format!("{} {origin}{path}", plain(method));
+            Denial::new(Capability::Network, what, line)
+        })
+    }
+
+    fn credentials_for(&self, origin: &Origin) -> Vec<CredentialGrant> {
+        let bound = |one: &&CredentialGrant| one.origin == *origin;
+        self.credentials.iter().filter(bound).cloned().collect()
+    }
+
+    /// Requests that it may make.
+    pub fn network(&self) -> impl Iterator<Item = &NetworkRule> {
+        self.network.iter()
+    }
+
+    /// Secrets that the host adds to its requests.
+    pub fn credentials(&self) -> impl Iterator<Item = &CredentialGrant> {
+        self.credentials.iter()
+    }
+
+    /// What must hold its commands at least.
+    pub fn least_confinement(&self) -> LeastConfinement {
+        self.least_confinement
     }
 
     /// May it call this model?
@@ -185,6 +254,9 @@ impl Grant {
         if !self.commands.is_empty() || !self.programs.is_empty() {
             interfaces.insert("moat:host/process");
         }
+        if !self.network.is_empty() {
+            interfaces.extend(["wasi:http/types", "wasi:http/outgoing-handler"]);
+        }
         if !self.models.is_empty() {
             interfaces.insert("moat:host/model");
         }
@@ -201,6 +273,9 @@ pub fn line_for_interface(interface: &str) -> Option<&'static str> {
         "moat:host/process" => "skill.toml: [[processes]] project = \"test\" reason = \"…\"",
         "moat:host/model" => {
             "skill.toml: [model] aliases = [\"coder\"] max-tokens = 8000 reason = \"…\""
+        }
+        "wasi:http/types" | "wasi:http/outgoing-handler" => {
+            "skill.toml: [[network]] host = \"api.example.com\" methods = [\"GET\"] reason = \"…\""
         }
         "moat:host/release" => "skill.toml: [release] reason = \"…\"",
         _ => return None,

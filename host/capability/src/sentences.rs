@@ -3,6 +3,14 @@
 use crate::grant::Grant;
 use crate::manifest::{Manifest, Runnable};
 
+fn with_terms(sentence: String, online: bool) -> String {
+    if online {
+        format!("on the network that it is granted, {sentence}")
+    } else {
+        sentence
+    }
+}
+
 impl Manifest {
     /// What the skill asks for, in sentences with its reasons, for a reviewer.
     pub fn sentences(&self) -> Vec<String> {
@@ -24,28 +32,49 @@ impl Manifest {
             };
             out.push(format!("{verb} {place}{except}: {}", request.reason));
         }
+        for request in &self.network {
+            let rules: Vec<_> = request
+                .rules
+                .iter()
+                .map(|rule| format!("`{rule}`"))
+                .collect();
+            out.push(format!(
+                "send requests to {}: {}",
+                rules.join(", "),
+                request.reason
+            ));
+        }
+        for request in &self.credentials {
+            out.push(format!(
+                "have the secret `{}` added to requests to {} (it never sees it): {}",
+                request.name, request.origin, request.reason
+            ));
+        }
         for request in &self.processes {
-            out.push(match &request.what {
-                Runnable::Project {
-                    name,
-                    extra_args: true,
-                } => {
-                    format!(
-                        "run the project's command `{name}` with arguments of its choice: {}",
-                        request.reason
-                    )
-                }
-                Runnable::Project { name, .. } => {
-                    format!("run the project's command `{name}`: {}", request.reason)
-                }
-                Runnable::Program { program, args } => {
-                    let forms: Vec<_> = args
-                        .iter()
-                        .map(|pattern| format!("`{program} {}`", pattern.elements().join(" ")))
-                        .collect();
-                    format!("run {}: {}", forms.join(" or "), request.reason)
-                }
-            });
+            out.push(with_terms(
+                match &request.what {
+                    Runnable::Project {
+                        name,
+                        extra_args: true,
+                    } => {
+                        format!(
+                            "run the project's command `{name}` with arguments of its choice: {}",
+                            request.reason
+                        )
+                    }
+                    Runnable::Project { name, .. } => {
+                        format!("run the project's command `{name}`: {}", request.reason)
+                    }
+                    Runnable::Program { program, args } => {
+                        let forms: Vec<_> = args
+                            .iter()
+                            .map(|pattern| format!("`{program} {}`", pattern.elements().join(" ")))
+                            .collect();
+                        format!("run {}: {}", forms.join(" or "), request.reason)
+                    }
+                },
+                request.network,
+            ));
         }
         for request in &self.env {
             out.push(format!(
@@ -85,20 +114,36 @@ impl Grant {
             };
             out.push(format!("{verb} {place}{hidden}"));
         }
-        for (name, extra_args) in &self.commands {
-            let with = if *extra_args {
+        for rule in &self.network {
+            let private = if self.private.contains(rule) {
+                ", private addresses included"
+            } else {
+                ""
+            };
+            out.push(format!("send requests to `{rule}`{private}"));
+        }
+        for one in &self.credentials {
+            out.push(format!(
+                "have the secret `{}` added to requests to {} (it never sees it)",
+                one.name, one.origin
+            ));
+        }
+        for (name, one) in &self.commands {
+            let with = if one.extra_args {
                 " with arguments of its choice"
             } else {
                 ""
             };
-            out.push(format!("run the project's command `{name}`{with}"));
+            let sentence = format!("run the project's command `{name}`{with}");
+            out.push(with_terms(sentence, one.running.network));
         }
         for (program, patterns) in &self.programs {
             let forms: Vec<_> = patterns
-                .iter()
+                .keys()
                 .map(|pattern| format!("`{program} {}`", pattern.elements().join(" ")))
                 .collect();
-            out.push(format!("run {}", forms.join(" or ")));
+            let online = patterns.values().any(|running| running.network);
+            out.push(with_terms(format!("run {}", forms.join(" or ")), online));
         }
         for name in &self.env {
             out.push(format!("see the project's variable `{name}`"));

@@ -371,7 +371,17 @@ fn without_a_project_grant_or_a_ceiling_there_is_nothing() {
 fn manifests_that_hide_something_or_ask_for_the_unbuilt_are_refused_with_line_and_mend() {
     for (from, to, message) in [
         ("[release]", "[realease]", "unknown field"),
-        ("[release]", "[network]", "cannot grant `network`"),
+        ("[release]", "[browser]", "cannot grant `browser`"),
+        (
+            "project = \"test\"",
+            "project = \"test\"\nnetwork = true",
+            "no [[network]] says which",
+        ),
+        (
+            "args = [[\"metadata\"], [\"tree\", \"*\"]]",
+            "args = [[\"metadata\"], [\"metadata\"]]\ntime = \"-1s\"",
+            "no time",
+        ),
         ("path = \"docs\"", "path = \"src/inner\"", "overlap"),
         ("path = \"docs\"", "path = \"SRC\"", "overlap"),
         (
