@@ -421,7 +421,7 @@ struct Nothing;
 
 #[async_trait]
 impl Services for Nothing {
-    async fn run_command(&self, _: process::Command) -> Result<Output, ProcessError> {
+    async fn run_command(&self, _: process::Command, _: Running) -> Result<Ran, ProcessError> {
         Err(ProcessError::NotFound)
     }
 

@@ -1,6 +1,7 @@
 //! What the broker needs from the rest of the host. The driver implements it; the grant was asked before each call.
 
 use async_trait::async_trait;
+use capability::{Denial, Running};
 
 use crate::message::model::{Alias, ModelError, Request, Response};
 use crate::message::process::{Command, Output, ProcessError, ProjectCommand};
@@ -9,8 +10,8 @@ use crate::message::release::{Health, ReleaseError, Version};
 /// The doors behind the host interfaces. Cancel-safe: a dropped call undoes or finishes what it began.
 #[async_trait]
 pub trait Services: Send + Sync {
-    /// Runs a command on the step's view.
-    async fn run_command(&self, command: Command) -> Result<Output, ProcessError>;
+    /// Runs a command on the step's view, on the terms that the grant has for it.
+    async fn run_command(&self, command: Command, terms: Running) -> Result<Ran, ProcessError>;
     /// Gives a project command's arguments, if the project declares it.
     fn project_command(&self, name: &str) -> Option<ProjectCommand>;
     /// Calls a model; `max_tokens` is within the grant.
@@ -29,4 +30,13 @@ pub trait Services: Send + Sync {
     async fn deactivate(&self) -> Result<(), ReleaseError>;
     /// Probes the service.
     async fn probe(&self) -> Result<Health, ReleaseError>;
+}
+
+/// A command that ran to its end.
+#[derive(Debug)]
+pub struct Ran {
+    /// What the guest sees of it.
+    pub output: Output,
+    /// What the command asked of the network and was refused, and how often.
+    pub denials: Vec<(Denial, u32)>,
 }

@@ -21,6 +21,8 @@ use crate::transcript::{ENTRIES_MAX, Entry, Outcome};
 pub(crate) enum Reply {
     /// The function's WIT value.
     Done(Value),
+    /// As `Done`, by a command; what was refused to that, and how often.
+    Ran(Value, Vec<(Denial, u32)>),
     /// Not granted: what the guest sees, and what the author's log says.
     Denied(Value, Denial),
     /// The arguments have no known form: only a worker that is no longer ours sends such.
@@ -64,8 +66,14 @@ impl Record {
         };
         let (outcome, value) = match reply {
             Reply::Done(value) => (Outcome::Done, Some(value)),
+            Reply::Ran(value, denials) => {
+                for (denial, times) in denials {
+                    self.deny(denial, times);
+                }
+                (Outcome::Done, Some(value))
+            }
             Reply::Denied(value, denial) => {
-                self.deny(denial);
+                self.deny(denial, 1);
                 (Outcome::Denied, Some(value))
             }
             Reply::Malformed => (Outcome::Malformed, None),
@@ -85,7 +93,7 @@ impl Record {
 
 impl Record {
     /// Counts a denial; a guest that makes up ever new ones is told of as one that asked for much.
-    fn deny(&mut self, denial: Denial) {
+    fn deny(&mut self, denial: Denial, times: u32) {
         let denial = if self.denials.len() < DENIALS_MAX || self.denials.contains_key(&denial) {
             denial
         } else {
@@ -95,7 +103,8 @@ impl Record {
                 "as many lines as there are different ones",
             )
         };
-        *self.denials.entry(denial).or_insert(0) += 1;
+        let counted = self.denials.entry(denial).or_insert(0);
+        *counted = counted.saturating_add(times);
     }
 }
 

@@ -49,21 +49,26 @@ pub static PROBE: LazyLock<Vec<u8>> = LazyLock::new(|| {
 /// Notes what reached it.
 #[derive(Default)]
 pub struct Seen {
-    pub commands: Mutex<Vec<Command>>,
+    pub commands: Mutex<Vec<(Command, Running)>>,
     pub chats: Mutex<Vec<Request>>,
     pub notes: Mutex<u64>,
 }
 
 #[async_trait]
 impl Services for Seen {
-    async fn run_command(&self, command: Command) -> Result<Output, ProcessError> {
-        self.commands.lock().unwrap().push(command);
-        Ok(Output {
+    async fn run_command(&self, command: Command, terms: Running) -> Result<Ran, ProcessError> {
+        self.commands.lock().unwrap().push((command, terms));
+        let output = Output {
             ending: Ending::Exited(0),
             stdout: "ran".into(),
             stderr: String::new(),
             truncated: false,
             duration_ms: 1,
+        };
+        let denial = Denial::new(Capability::Network, "GET https://elsewhere", "a line");
+        Ok(Ran {
+            output,
+            denials: terms.network.then_some((denial, 3)).into_iter().collect(),
         })
     }
 
