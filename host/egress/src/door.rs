@@ -1,12 +1,9 @@
 //! Calls to one configured service: its origin, its credential, its connections; nothing of them is shared with another.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use reqwest::header::{HeaderName, HeaderValue};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 
 use crate::endpoint::Endpoint;
 use crate::error::EgressError;
@@ -109,7 +106,7 @@ impl Door {
         authorities: Option<&[u8]>,
     ) -> Result<Door, EgressError> {
         let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls(authorities)?)
+            .tls_backend_preconfigured(crate::tls::config(authorities)?)
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
@@ -247,35 +244,6 @@ fn root_cause(error: &dyn std::error::Error) -> String {
         cause = inner;
     }
     cause.to_string()
-}
-
-fn tls(authorities: Option<&[u8]>) -> Result<rustls::ClientConfig, EgressError> {
-    let setup = |why: String| EgressError::Setup { why };
-    let mut roots = rustls::RootCertStore {
-        roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
-    };
-    if let Some(pem) = authorities {
-        let mut found = 0;
-        for certificate in CertificateDer::pem_slice_iter(pem) {
-            let refuse = |why: String| setup(format!("the certificate authorities: {why}"));
-            let certificate = certificate.map_err(|error| refuse(error.to_string()))?;
-            roots
-                .add(certificate)
-                .map_err(|error| refuse(error.to_string()))?;
-            found += 1;
-        }
-        if found == 0 {
-            return Err(setup(
-                "the file of certificate authorities holds no certificate".into(),
-            ));
-        }
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    Ok(rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| setup(error.to_string()))?
-        .with_root_certificates(roots)
-        .with_no_client_auth())
 }
 
 #[cfg(test)]

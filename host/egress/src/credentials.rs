@@ -1,0 +1,137 @@
+//! The secrets of a visit: which ones a request carries, what none may carry, and what no answer may repeat.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use capability::CredentialGrant;
+use capability::origin::{Origin, Scheme};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use tokio::time::timeout;
+use zeroize::Zeroizing;
+
+use crate::clamps::SECRET;
+use crate::request::RequestError;
+use crate::scrub::Needles;
+use crate::secrets::{BoundSecret, Secrets};
+
+/// A secret that goes with a request, and how.
+pub(crate) struct Carried {
+    credential: CredentialGrant,
+    bound: Arc<BoundSecret>,
+}
+
+/// Gets the secrets for an origin. Both must name it: the grant, and the owner of the secret.
+///
+/// # Errors
+/// [`RequestError::CredentialUnavailable`]; a request is not sent without a secret that it should have.
+pub(crate) async fn carried(
+    secrets: &dyn Secrets,
+    credentials: &[CredentialGrant],
+    origin: &Origin,
+) -> Result<Vec<Carried>, RequestError> {
+    let mut all = Vec::new();
+    for credential in credentials {
+        let unavailable = || RequestError::CredentialUnavailable {
+            name: credential.name.clone(),
+        };
+        if credential.origin != *origin || origin.scheme() != Scheme::Https {
+            continue;
+        }
+        let bound = timeout(SECRET, secrets.get(&credential.name))
+            .await
+            .map_err(|_| unavailable())?
+            .map_err(|error| {
+                tracing::warn!("{error}");
+                unavailable()
+            })?;
+        if !bound.may_go_to(origin) {
+            tracing::warn!(
+                "the secret `{}` may not go to {origin}: its hosts in secrets.toml do not hold it",
+                credential.name
+            );
+            return Err(unavailable());
+        }
+        all.push(Carried {
+            credential: credential.clone(),
+            bound,
+        });
+    }
+    Ok(all)
+}
+
+impl Carried {
+    pub(crate) fn name(&self) -> &str {
+        &self.credential.name
+    }
+
+    /// Puts the secret into its header.
+    ///
+    /// # Errors
+    /// [`RequestError::CredentialUnavailable`] when header or format are none.
+    pub(crate) fn inject(&self, headers: &mut HeaderMap) -> Result<(), RequestError> {
+        let unavailable = || RequestError::CredentialUnavailable {
+            name: self.credential.name.clone(),
+        };
+        let name =
+            HeaderName::from_bytes(self.credential.header.as_bytes()).map_err(|_| unavailable())?;
+        let secret = self.bound.secret.expose();
+        let text = Zeroizing::new(self.credential.format.replacen("{}", secret, 1));
+        let mut value = HeaderValue::from_str(&text).map_err(|_| unavailable())?;
+        // Not shown by anything that prints headers, and not put into a table that outlives the request.
+        value.set_sensitive(true);
+        headers.insert(name, value);
+        Ok(())
+    }
+}
+
+/// Some secrets and the needles to find them by, made anew only when the secrets are others.
+pub(crate) struct Watched(Mutex<Watching>);
+
+struct Watching {
+    secrets: Vec<Arc<BoundSecret>>,
+    needles: Arc<Needles>,
+}
+
+impl Watched {
+    pub(crate) fn nothing() -> Watched {
+        Watched(Mutex::new(Watching {
+            secrets: vec![],
+            needles: Arc::new(Needles::new([])),
+        }))
+    }
+
+    /// The needles of exactly these.
+    pub(crate) fn exactly(&self, secrets: Vec<Arc<BoundSecret>>) -> Arc<Needles> {
+        let mut watching = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let pairs = watching.secrets.iter().zip(&secrets);
+        let same = watching.secrets.len() == secrets.len()
+            && pairs
+                .into_iter()
+                .all(|(one, other)| Arc::ptr_eq(one, other));
+        if !same {
+            watching.watch(secrets);
+        }
+        Arc::clone(&watching.needles)
+    }
+
+    /// The needles of all that were ever added, with these.
+    pub(crate) fn with(&self, carried: &[Carried]) -> Arc<Needles> {
+        let mut watching = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut secrets = watching.secrets.clone();
+        for one in carried {
+            if !secrets.iter().any(|known| Arc::ptr_eq(known, &one.bound)) {
+                secrets.push(Arc::clone(&one.bound));
+            }
+        }
+        if secrets.len() > watching.secrets.len() {
+            watching.watch(secrets);
+        }
+        Arc::clone(&watching.needles)
+    }
+}
+
+impl Watching {
+    fn watch(&mut self, secrets: Vec<Arc<BoundSecret>>) {
+        self.needles = Arc::new(Needles::new(secrets.iter().map(|bound| &bound.secret)));
+        self.secrets = secrets;
+    }
+}

@@ -1,0 +1,11 @@
+//! The guests' door against hostile guests, hostile servers and a resolver that lies: asserting on what the listeners got.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "tests may stop at the first surprise"
+)]
+
+mod addresses;
+mod requests;
+mod server;
+mod world;
