@@ -23,13 +23,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use capability::{Grant, Manifest, Policy, RawProjectGrant, Source};
+use capability::{Grant, Manifest, Policy, RawProjectGrant, Running, Source};
 use confine::{Command, Launcher, Limits, Mount, Network};
 use flow::id::Role;
 use sandbox::message::model::{Alias, ModelError, Request, Response};
-use sandbox::message::process::{self, Output, ProcessError, ProjectCommand};
+use sandbox::message::process::{self, ProcessError, ProjectCommand};
 use sandbox::message::release::{Health, ReleaseError, Version};
-use sandbox::{Call, Loaded, Sandbox, SandboxConfig, Services, Session, View};
+use sandbox::{Call, Loaded, Ran, Sandbox, SandboxConfig, Services, Session, View};
 use serde_json::{Value, json};
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{

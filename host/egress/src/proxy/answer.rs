@@ -28,7 +28,12 @@ enum End {
 }
 
 /// Passes an answer on. An error leaves it visibly incomplete: the connection has to be closed.
-pub(crate) async fn pass_on<S>(wire: &mut Wire<S>, method: &str, reply: Reply, last: bool) -> Result<()>
+pub(crate) async fn pass_on<S>(
+    wire: &mut Wire<S>,
+    method: &str,
+    reply: Reply,
+    last: bool,
+) -> Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -112,7 +117,11 @@ where
     let text = format!("moat: {}\n", refusal.text);
     let mut answer = status_line(refusal.status).into_bytes();
     line(&mut answer, "content-type", b"text/plain");
-    line(&mut answer, "content-length", text.len().to_string().as_bytes());
+    line(
+        &mut answer,
+        "content-length",
+        text.len().to_string().as_bytes(),
+    );
     line(&mut answer, "connection", b"close");
     answer.extend_from_slice(b"\r\n");
     answer.extend_from_slice(text.as_bytes());

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use capability::Denial;
 use capability::denial::Capability;
 use capability::origin::{HostName, Origin, Scheme};
-use capability::Denial;
 use rustls::server::{Acceptor, ClientHello};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -12,11 +12,11 @@ use tokio::time::timeout;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::proxy::Inner;
 use crate::proxy::answer::{pass_on, refuse};
 use crate::proxy::head::{Framing, Head};
 use crate::proxy::refusal::{DENIED, MALFORMED, NOT_ONE_HOST, Refusal};
 use crate::proxy::wire::{Unread, Wire};
-use crate::proxy::Inner;
 use crate::request::{Request, RequestError, Timeouts};
 
 /// Both ends are on one machine.
@@ -69,7 +69,9 @@ async fn handshake(
     stream: TcpStream,
     origin: &Origin,
 ) -> Option<TlsStream<TcpStream>> {
-    let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await.ok()?;
+    let start = LazyConfigAcceptor::new(Acceptor::default(), stream)
+        .await
+        .ok()?;
     if !is_for(&start.client_hello(), origin.host()) {
         inner.deny(not_one_host(origin, "TLS"));
         return None;
@@ -153,9 +155,9 @@ fn addressed(inner: &Inner, head: Head, of: Option<&Origin>) -> Result<(Head, Ad
 
 /// `host:port`, the port always there.
 fn authority(target: &str) -> Result<Origin, Refusal> {
-    let has_port = target
-        .rsplit_once(':')
-        .is_some_and(|(host, _)| !host.is_empty() && (!host.starts_with('[') || host.ends_with(']')));
+    let has_port = target.rsplit_once(':').is_some_and(|(host, _)| {
+        !host.is_empty() && (!host.starts_with('[') || host.ends_with(']'))
+    });
     Origin::parse("https", target)
         .ok()
         .filter(|_| has_port)

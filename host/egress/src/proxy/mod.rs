@@ -9,6 +9,7 @@ mod authority;
 mod connection;
 mod head;
 mod refusal;
+mod told;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,8 @@ use tokio::task::JoinSet;
 use crate::error::EgressError;
 use crate::outbound::Visit;
 use crate::proxy::authority::Authority;
+
+pub use told::environment;
 
 /// Connections of one command at one time; more wait until one of them ends.
 const CONNECTIONS_MAX: usize = 64;

@@ -85,7 +85,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     }
 
     /// A request's body, if it has no more than `max` bytes.
-    pub(crate) async fn body(&mut self, framing: Framing, max: u32) -> std::result::Result<Vec<u8>, Unread> {
+    pub(crate) async fn body(
+        &mut self,
+        framing: Framing,
+        max: u32,
+    ) -> std::result::Result<Vec<u8>, Unread> {
         let max = max as usize;
         match framing {
             Framing::Length(length) => {
@@ -181,7 +185,11 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests may stop at the first surprise")]
     use super::*;
 
-    async fn body(sent: &[u8], framing: Framing, max: u32) -> Option<std::result::Result<Vec<u8>, Refusal>> {
+    async fn body(
+        sent: &[u8],
+        framing: Framing,
+        max: u32,
+    ) -> Option<std::result::Result<Vec<u8>, Refusal>> {
         let mut all = Vec::new();
         for piece in [1, 3, 4096] {
             let (mut from, to) = tokio::io::duplex(piece);
@@ -202,7 +210,10 @@ mod tests {
     async fn chunks_are_read_strictly_and_within_their_bound() {
         for (sent, read) in [
             (&b"3\r\nabc\r\n0\r\n\r\n"[..], Some(Ok(b"abc".to_vec()))),
-            (b"1\r\na\r\n2\r\nbc\r\n0\r\n\r\nGET", Some(Ok(b"abc".to_vec()))),
+            (
+                b"1\r\na\r\n2\r\nbc\r\n0\r\n\r\nGET",
+                Some(Ok(b"abc".to_vec())),
+            ),
             (b"0\r\n\r\n", Some(Ok(vec![]))),
             (b"3;x=y\r\nabc\r\n0\r\n\r\n", Some(Err(MALFORMED))),
             (b"+3\r\nabc\r\n0\r\n\r\n", Some(Err(MALFORMED))),
@@ -214,14 +225,23 @@ mod tests {
             (b"0\r\nHost: evil\r\n\r\n", Some(Err(MALFORMED))),
             (b"00000000000003\r\nabc", Some(Err(MALFORMED))),
             (b"ffffffff\r\nabc", Some(Err(BODY_TOO_LARGE))),
-            (b"8\r\nabcdefgh\r\n8\r\nabcdefgh\r\n", Some(Err(BODY_TOO_LARGE))),
+            (
+                b"8\r\nabcdefgh\r\n8\r\nabcdefgh\r\n",
+                Some(Err(BODY_TOO_LARGE)),
+            ),
             (b"3\r\nab", None),
         ] {
             let text = String::from_utf8_lossy(sent);
             assert_eq!(body(sent, Framing::Chunked, 10).await, read, "{text}");
         }
-        assert_eq!(body(b"abcdef", Framing::Length(3), 3).await, Some(Ok(b"abc".to_vec())));
-        assert_eq!(body(b"abcdef", Framing::Length(4), 3).await, Some(Err(BODY_TOO_LARGE)));
+        assert_eq!(
+            body(b"abcdef", Framing::Length(3), 3).await,
+            Some(Ok(b"abc".to_vec()))
+        );
+        assert_eq!(
+            body(b"abcdef", Framing::Length(4), 3).await,
+            Some(Err(BODY_TOO_LARGE))
+        );
         assert_eq!(body(b"ab", Framing::Length(3), 3).await, None);
     }
 }

@@ -6,6 +6,7 @@
 )]
 
 mod addresses;
+mod proxied;
 mod requests;
 mod server;
 mod world;

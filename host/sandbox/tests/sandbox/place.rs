@@ -5,12 +5,13 @@ use std::process::Command as Program;
 use std::sync::{Arc, LazyLock, Mutex};
 
 use async_trait::async_trait;
-use capability::{Grant, Manifest, Policy, RawProjectGrant, Source};
+use capability::denial::Capability;
+use capability::{Denial, Grant, Manifest, Policy, RawProjectGrant, Running, Source};
 use confine::Launcher;
 use sandbox::message::model::{Alias, ModelError, Request, Response, StopReason, Usage};
 use sandbox::message::process::{Command, Ending, Output, ProcessError, ProjectCommand};
 use sandbox::message::release::{Health, ReleaseError, Version};
-use sandbox::{Answer, Call, CallError, Sandbox, SandboxConfig, Services, View};
+use sandbox::{Answer, Call, CallError, Ran, Sandbox, SandboxConfig, Services, View};
 use serde_json::Value;
 use tempfile::TempDir;
 
