@@ -173,11 +173,8 @@ async fn what_is_granted_goes_through_as_one_request_of_our_own() {
     assert_eq!(answer.matches("hello").count(), 2, "{answer}");
     let requests = scene.server.requests();
     assert_eq!(requests.len(), 3);
-    assert!(
-        requests[0].starts_with(&format!("GET /v1/a?b=c HTTP/1.1\r\nhost: {at}\r\n")),
-        "{}",
-        requests[0]
-    );
+    assert!(requests[0].starts_with("GET /v1/a?b=c HTTP/1.1\r\n"));
+    assert!(requests[0].contains(&format!("\r\nhost: {at}\r\n")));
     assert!(requests[0].contains("accept: */*\r\n"));
     assert!(requests[1].contains("content-length: 3\r\n") && requests[1].ends_with("\r\n\r\nabc"));
     for request in &requests {
