@@ -6,6 +6,7 @@
     reason = "tests may stop at the first surprise"
 )]
 
+mod audit;
 mod bad_input;
 mod crash;
 mod demo;
@@ -15,6 +16,7 @@ mod house;
 mod models;
 mod ordinary;
 mod own_skills;
+mod reviews;
 mod runs;
 mod together;
 mod words;

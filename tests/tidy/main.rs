@@ -16,6 +16,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("flow", &[]),
     ("capability", &["flow"]),
     ("journal", &["flow"]),
+    ("audit", &["capability", "flow"]),
     ("confine", &[]),
     ("egress", &["capability"]),
     ("model", &["capability", "egress", "flow"]),
@@ -26,6 +27,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "driver",
         &[
+            "audit",
             "capability",
             "catalog",
             "confine",
@@ -41,6 +43,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "app",
         &[
+            "audit",
             "capability",
             "catalog",
             "confine",

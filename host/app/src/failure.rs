@@ -1,6 +1,6 @@
 //! Errors on their way to people: what happened, why, and which exit code it is.
 
-use driver::{DriveError, HouseError, OpenError};
+use driver::{ApprovalError, DriveError, HouseError, OpenError};
 
 use crate::exit::Exit;
 use crate::show::text::clean;
@@ -25,6 +25,17 @@ fn exit(error: &anyhow::Error) -> Exit {
     for cause in error.chain() {
         if cause.is::<confine::ConfineError>() || cause.is::<sandbox::LoadError>() {
             return Exit::Refused;
+        }
+        if let Some(ApprovalError::Widens { .. } | ApprovalError::Damaged { .. }) =
+            cause.downcast_ref::<ApprovalError>()
+        {
+            return Exit::Refused;
+        }
+        if let Some(OpenError::Approval(error)) = cause.downcast_ref::<OpenError>() {
+            return match error {
+                ApprovalError::Unusable { .. } => Exit::Failed,
+                _ => Exit::Refused,
+            };
         }
         if cause.is::<capability::ConfigError>()
             || cause.is::<repo::SourceError>()

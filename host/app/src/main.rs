@@ -19,6 +19,10 @@ use clap::Parser as _;
 fn main() -> ExitCode {
     // This program is also its own launcher and worker; both must begin before anything else does.
     confine::enter_if_asked();
+    if let Err(error) = confine::shield() {
+        eprintln!("error: this process cannot be kept from being looked into: {error}");
+        return exit::Exit::Refused.into();
+    }
     sandbox::enter_worker_if_asked();
     end_quietly_with_the_reader();
     let arguments = match cli::Arguments::try_parse() {

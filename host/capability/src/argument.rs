@@ -45,6 +45,25 @@ impl ArgumentPattern {
         }) && args.iter().all(|arg| !arg.contains('\0'))
     }
 
+    /// Whether every argument list of the other form has this form as well.
+    pub fn holds(&self, other: &ArgumentPattern) -> bool {
+        let parts = |pattern: &ArgumentPattern| match pattern.0.split_last() {
+            Some((last, rest)) if last == "**" => (rest.to_vec(), true),
+            _ => (pattern.0.clone(), false),
+        };
+        let ((fixed, open), (others, other_open)) = (parts(self), parts(other));
+        let length = if open {
+            others.len() >= fixed.len()
+        } else {
+            !other_open && others.len() == fixed.len()
+        };
+        length
+            && fixed
+                .iter()
+                .zip(&others)
+                .all(|(one, other)| one == other || (one == "*" && !other.starts_with('-')))
+    }
+
     /// The elements.
     pub fn elements(&self) -> &[String] {
         &self.0
@@ -61,6 +80,31 @@ mod tests {
             ArgumentPattern::new(pattern.iter().map(|s| (*s).to_owned()).collect()).unwrap();
         let args: Vec<String> = args.iter().map(|s| (*s).to_owned()).collect();
         assert_eq!(pattern.matches(&args), expected, "{pattern:?} {args:?}");
+    }
+
+    #[test]
+    fn a_form_holds_another_when_it_takes_all_its_lists() {
+        let pattern = |elements: &[&str]| {
+            ArgumentPattern::new(elements.iter().map(|s| (*s).to_owned()).collect()).unwrap()
+        };
+        for (one, other, expected) in [
+            (&["**"][..], &["a", "*"][..], true),
+            (&["**"], &["**"], true),
+            (&["a", "**"], &["a"], true),
+            (&["a", "**"], &["a", "-b", "**"], true),
+            (&["a", "**"], &["**"], false),
+            (&["a", "*"], &["a", "b"], true),
+            (&["a", "*"], &["a", "-b"], false),
+            (&["a", "*"], &["a", "**"], false),
+            (&["a", "b"], &["a", "*"], false),
+            (&[], &[], true),
+        ] {
+            assert_eq!(
+                pattern(one).holds(&pattern(other)),
+                expected,
+                "{one:?} {other:?}"
+            );
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Pure: no I/O, and no knowledge of how a capability is exercised.
 
 pub mod argument;
+pub mod compare;
 pub mod config;
 pub mod denial;
 pub mod grant;
@@ -12,11 +13,14 @@ pub mod network;
 pub mod origin;
 pub mod path;
 pub mod policy;
+pub mod power;
 pub mod project_grant;
 pub mod quantity;
 pub mod question;
 mod sentences;
+mod written;
 
+pub use compare::Comparison;
 pub use config::{ConfigError, Source};
 pub use denial::{Capability, Denial};
 pub use grant::{CredentialGrant, Grant, Running};

@@ -12,7 +12,7 @@ use crate::policy::{paths, rules};
 use crate::quantity;
 
 /// One `[[grant]]`, as written.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RawProjectGrant {
     /// The skill's name.

@@ -46,6 +46,33 @@ pub fn millis(text: &str) -> Result<u64, InvalidQuantity> {
     )
 }
 
+/// A size as people write it: the largest unit that leaves a whole number.
+pub fn of_bytes(bytes: u64) -> String {
+    write(bytes, &SIZES)
+}
+
+/// A span of time in milliseconds as people write it: the largest unit that leaves a whole number.
+pub fn of_millis(ms: u64) -> String {
+    write(ms, &TIMES)
+}
+
+fn write(value: u64, units: &[(&str, u64)]) -> String {
+    let whole = units
+        .iter()
+        .filter(|(_, factor)| value.is_multiple_of(*factor));
+    match whole.max_by_key(|(_, factor)| *factor) {
+        Some((unit, factor)) if value > 0 => format!("{}{unit}", value / factor),
+        // No unit is larger than another for nothing.
+        _ => format!(
+            "{value}{}",
+            units
+                .iter()
+                .min_by_key(|(_, factor)| *factor)
+                .map_or("", |(unit, _)| unit)
+        ),
+    }
+}
+
 fn read(
     kind: &'static str,
     rule: &'static str,
@@ -74,6 +101,30 @@ fn read(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_written_is_read_as_the_same() {
+        for value in [
+            0,
+            1,
+            999,
+            1000,
+            1024,
+            60_000,
+            90_000,
+            3_600_000,
+            1 << 20,
+            3 << 29,
+            u64::MAX,
+        ] {
+            assert_eq!(bytes(&of_bytes(value)), Ok(value));
+            assert_eq!(millis(&of_millis(value)), Ok(value));
+        }
+        assert_eq!(
+            (of_bytes(128 << 20), of_millis(90_000)),
+            ("128MiB".into(), "90s".into())
+        );
+    }
 
     #[test]
     fn quantities_have_one_form() {

@@ -1,6 +1,7 @@
 //! Packaged skills: component and manifest as one thing with one digest.
 
 mod package;
+pub mod review;
 
 pub use package::{COMPONENT_BYTES_MAX, MANIFEST_SECTION, Package, PackageError};
 

@@ -120,6 +120,25 @@ impl Package {
         })
     }
 
+    /// Reads a packaged component from its file.
+    ///
+    /// # Errors
+    /// [`PackageError`].
+    pub fn from_file(path: &Path) -> Result<Package, PackageError> {
+        Package::from_component(&read(path, COMPONENT_BYTES_MAX)?)
+    }
+
+    /// Digest of the component without its manifest: equal for two versions with the same code.
+    ///
+    /// # Errors
+    /// [`PackageError`] when the component is none, which a package's is not.
+    pub fn code_digest(&self) -> Result<Digest, PackageError> {
+        Ok(Digest::of(&without_manifest(
+            &self.component,
+            "the component",
+        )?))
+    }
+
     /// Packages a skill's folder: `skill.toml` and `component.wasm`.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 //!
 //! A program runs in user, mount, pid, ipc, uts, cgroup and (services apart) network namespaces of its own, under Landlock and seccomp,
 //! with limits, and dies with all that it started. Where one of these is missing it is not run; the machine's owner may do without Landlock,
-//! in so many words.
+//! in so many words. [`owner`] is the one exception, for the programs that the machine's owner configured.
 
 mod child;
 mod command;
@@ -11,9 +11,11 @@ mod door;
 mod error;
 mod launcher;
 mod output;
+pub mod owner;
 mod probe;
 mod removal;
 mod service;
+mod shield;
 mod specification;
 mod toolchain;
 
@@ -25,6 +27,7 @@ pub use launcher::{Child, Launcher};
 pub use probe::{Found, Probe, probe};
 pub use removal::remove_tree;
 pub use service::ServiceHandle;
+pub use shield::shield;
 pub use toolchain::Toolchains;
 
 /// Becomes the launcher when this process was started as one. Call it first of all in `main`, before any thread exists.

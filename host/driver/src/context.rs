@@ -48,6 +48,9 @@ pub enum DriveError {
         /// What was asked for.
         run: String,
     },
+    /// The audit trail: what it cannot record is not done.
+    #[error(transparent)]
+    Trail(#[from] audit::TrailError),
     /// The repository.
     #[error(transparent)]
     Source(#[from] SourceError),

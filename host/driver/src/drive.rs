@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use audit::{Decided, Decision};
 use flow::event::Answer;
 use flow::id::{GateName, RunId};
 use flow::run::{Action, next};
 use flow::{Event, Recorded, Run};
 use journal::Journal;
 
+use crate::clock::now_ms;
 use crate::context::{Context, DriveError, Watcher};
 use crate::house::House;
 use crate::ledger::{self, Ledger};
@@ -105,6 +107,13 @@ pub fn answer(
         None => gates.clone(),
     };
     for gate in chosen {
+        let decided = Decided::Answer {
+            gate: gate.clone(),
+            tree: subject.tree.clone(),
+            answer,
+            note: note.into(),
+        };
+        decide(house, run, by, decided)?;
         let event = Event::Answered {
             gate,
             tree: subject.tree.clone(),
@@ -132,7 +141,10 @@ pub fn resume(
 ) -> Result<(), DriveError> {
     let ledger = Ledger::open(&house.journal, run, watcher)?;
     match next(&ledger.run()) {
-        Action::AwaitResume => ledger.append(vec![Event::Resumed { by: by.into() }]),
+        Action::AwaitResume => {
+            decide(house, run, by, Decided::Resume)?;
+            ledger.append(vec![Event::Resumed { by: by.into() }])
+        }
         Action::Nothing => Err(DriveError::NotNow(format!("run {run} has ended"))),
         _ => Ok(()),
     }
@@ -151,6 +163,21 @@ pub fn cancel(
     let ledger = Ledger::open(&house.journal, run, watcher)?;
     match next(&ledger.run()) {
         Action::Nothing => Err(DriveError::NotNow(format!("run {run} has ended"))),
-        _ => ledger.append(vec![Event::Cancelled { by: by.into() }]),
+        _ => {
+            decide(house, run, by, Decided::Cancel)?;
+            ledger.append(vec![Event::Cancelled { by: by.into() }])
+        }
     }
+}
+
+/// A person's decision is in the trail before it has any effect.
+fn decide(house: &House, run: &RunId, by: &str, decided: Decided) -> Result<(), DriveError> {
+    let decision = Decision {
+        by: by.into(),
+        run: Some(run.clone()),
+        decided,
+    };
+    let entry = audit::Entry::Decision(decision);
+    house.trail.append(now_ms(), entry)?;
+    Ok(())
 }

@@ -3,13 +3,18 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use audit::{Trail, TrailError};
 use capability::{ConfigError, Policy};
 use catalog::{Catalog, PackageError};
 use confine::{Launcher, Toolchains};
+use egress::store::{self, Stores};
 use flow::id::{Digest, RunId};
 use journal::{Journal, JournalError};
 use model::{Backoff, Models};
 use sandbox::{LoadError, Sandbox, SandboxConfig};
+
+use crate::approvals::Approvals;
+use crate::owner::OwnerPrograms;
 
 /// Opened once a process.
 #[derive(Debug)]
@@ -17,6 +22,8 @@ pub struct House {
     root: PathBuf,
     /// The log of runs.
     pub journal: Journal,
+    /// Who was allowed and refused what.
+    pub trail: Arc<Trail>,
     /// Calls skills.
     pub sandbox: Sandbox,
     /// Starts confined programs.
@@ -27,8 +34,11 @@ pub struct House {
     pub catalog: Catalog,
     /// The ceiling for all of them.
     pub policy: Policy,
+    policy_text: String,
     /// Models of this machine's `models.toml`.
     pub models: Arc<Models>,
+    /// Secrets of this machine's `secrets.toml`.
+    pub secrets: Arc<Stores>,
 }
 
 /// Why the house cannot be opened.
@@ -44,12 +54,15 @@ pub enum HouseError {
         /// What the system says.
         error: std::io::Error,
     },
-    /// The organisation's policy, or the machine's models.
+    /// The organisation's policy, or the machine's models or secrets.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The journal.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// The audit trail.
+    #[error(transparent)]
+    Trail(#[from] TrailError),
     /// A bundled skill.
     #[error(transparent)]
     Catalog(#[from] PackageError),
@@ -76,22 +89,26 @@ impl House {
             worker_program: program.to_owned(),
             cache_dir: root.join("compiled"),
         };
-        let policy = match config_text(&root, "policy.toml")? {
-            Some((text, path)) => Policy::parse(&text, &path)?,
-            None => Policy::builtin()?,
+        let (policy, policy_text) = match config_text(&root, "policy.toml")? {
+            Some((text, path)) => (Policy::parse(&text, &path)?, text),
+            None => (Policy::builtin()?, Policy::BUILTIN_TEXT.to_owned()),
         };
         let models = match config_text(&root, model::FILE)? {
             Some((text, path)) => model::Config::parse(&text, &path)?,
             None => model::Config::default(),
         };
+        let secrets = store::Config::load(&root.join(store::FILE))?.unwrap_or_default();
         Ok(House {
             journal: Journal::open(&root)?,
+            trail: Arc::new(Trail::open(&root.join("audit"))?),
             sandbox: Sandbox::new(config)?,
             launcher,
             tools: Toolchains::discover(&|name| std::env::var_os(name)),
             catalog: Catalog::bundled()?,
             policy,
+            policy_text,
             models: Arc::new(Models::new(models, Backoff::STANDARD)),
+            secrets: Arc::new(Stores::new(secrets, Arc::new(OwnerPrograms))),
             root,
         })
     }
@@ -99,6 +116,16 @@ impl House {
     /// Where it is.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// The text that the policy was read from.
+    pub fn policy_text(&self) -> &str {
+        &self.policy_text
+    }
+
+    /// Which versions of skills may be used.
+    pub fn approvals(&self) -> Approvals {
+        Approvals::at(self.root.join("approvals"))
     }
 
     /// The mirror of a repository.
@@ -134,7 +161,7 @@ fn config_text(root: &Path, name: &str) -> Result<Option<(String, String)>, Hous
 }
 
 /// A repository's directory name: its path is not one.
-fn key(repository: &str) -> String {
+pub(crate) fn key(repository: &str) -> String {
     Digest::of(repository.as_bytes()).short().to_owned()
 }
 

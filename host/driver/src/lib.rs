@@ -2,6 +2,8 @@
 //!
 //! The only room that appends to the journal, and the one where all others meet. It renders nothing for people.
 
+mod approvals;
+mod branch;
 mod clock;
 mod commands;
 mod context;
@@ -10,17 +12,24 @@ mod house;
 mod ledger;
 mod models;
 mod open;
+mod owner;
+mod record;
 mod releases;
 mod services;
 mod step;
+mod usage;
 mod view;
 
+pub use approvals::{ApprovalError, Approvals, Scope};
+pub use branch::{own_skill, project_of};
 pub use context::{DriveError, Watcher};
 pub use drive::{answer, cancel, drive, load, resume};
 pub use house::{House, HouseError};
 pub use models::{CallMeter, Meter, StepModels, Trouble};
 pub use open::{OpenError, Opened, open, pinned_gates};
+pub use record::{About, CallRecord};
 pub use releases::Releases;
 pub use services::StepServices;
 pub use step::gate::{GateRun, run_gate};
+pub use usage::used_by;
 pub use view::{View, ViewError};

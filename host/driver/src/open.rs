@@ -1,5 +1,6 @@
 //! Opening a run: everything that it will need is looked up and pinned before its first event, or it is not opened.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use capability::denial::Capability;
@@ -7,7 +8,7 @@ use capability::manifest::{Manifest, ProcessRequest, Runnable};
 use capability::{ConfigError, Denial, Grant};
 use catalog::{Package, PackageError};
 use flow::Event;
-use flow::id::{Digest, GateName, InvalidId, Role, RunId, SkillName, TreeId};
+use flow::id::{Digest, GateName, InvalidId, Role, RunId, SkillName};
 use flow::pipeline::{Check, Deploy, Gate, Pipeline, Skill};
 use flow::role::Report;
 use flow::verdict::Base;
@@ -15,6 +16,8 @@ use journal::JournalError;
 use project::{GateKind, GateSpec, Project};
 use repo::{Mirror, Source, SourceError, StoreError};
 
+use crate::approvals::{ApprovalError, Scope};
+use crate::branch::own_skills;
 use crate::clock::now_ms;
 use crate::context::DriveError;
 use crate::house::House;
@@ -126,6 +129,9 @@ pub enum OpenError {
         /// What there is instead, for people.
         known: String,
     },
+    /// A skill asks for more than the version before it, and nobody has approved that.
+    #[error(transparent)]
+    Approval(#[from] ApprovalError),
     /// A name in the file is none.
     #[error(transparent)]
     Name(#[from] InvalidId),
@@ -179,8 +185,10 @@ pub fn open(house: &House, repository: &Path, report: Report) -> Result<Opened, 
         project: &project,
         own: own_skills(house, &project, &mirror, &base.tree)?,
         withheld: Vec::new(),
+        pinned: BTreeSet::new(),
     };
     let pipeline = pinning.pipeline()?;
+    pinning.admit(&path)?;
     let run = fresh_id()?;
     let opened = flow::event::Opened {
         run: run.clone(),
@@ -197,42 +205,6 @@ pub fn open(house: &House, repository: &Path, report: Report) -> Result<Opened, 
         withheld: pinning.withheld,
         lfs_pointers: inspection.lfs_pointers,
     })
-}
-
-/// The skills that the branch itself holds, packaged from their folders.
-fn own_skills(
-    house: &House,
-    project: &Project,
-    mirror: &Mirror,
-    tree: &TreeId,
-) -> Result<Vec<Package>, OpenError> {
-    let mut own = Vec::new();
-    for (name, folder) in &project.skills {
-        if house.catalog.find(name).is_some() {
-            return Err(OpenError::NameTaken { name: name.clone() });
-        }
-        let read = |file: &str, bytes_max: usize| {
-            mirror
-                .read(tree, &format!("{folder}/{file}"), bytes_max)?
-                .ok_or_else(|| OpenError::NoOwnSkill {
-                    name: name.clone(),
-                    path: format!("{folder}/{file}"),
-                })
-        };
-        let manifest = read("skill.toml", capability::config::SIZE_BYTES_MAX + 1)?;
-        let component = read("component.wasm", catalog::COMPONENT_BYTES_MAX as usize)?;
-        let file = format!("{folder}/skill.toml");
-        let package = Package::assemble(&String::from_utf8_lossy(&manifest), &component, &file)?;
-        if package.manifest.name != *name {
-            return Err(OpenError::OtherName {
-                name: name.clone(),
-                is: package.manifest.name,
-                file,
-            });
-        }
-        own.push(package);
-    }
-    Ok(own)
 }
 
 fn check_models(house: &House, project: &Project) -> Result<(), OpenError> {
@@ -266,9 +238,21 @@ struct Pinning<'a> {
     project: &'a Project,
     own: Vec<Package>,
     withheld: Vec<(SkillName, Denial)>,
+    pinned: BTreeSet<SkillName>,
 }
 
 impl Pinning<'_> {
+    /// Lets the versions of the pipeline's skills in, all or none.
+    fn admit(&self, repository: &str) -> Result<(), ApprovalError> {
+        let own = (self.own.iter()).map(|one| (Scope::Repository(repository.to_owned()), one));
+        let bundled = (self.house.catalog.list().iter()).map(|one| (Scope::Machine, one));
+        let wanted: Vec<_> = own
+            .chain(bundled)
+            .filter(|(_, package)| self.pinned.contains(&package.manifest.name))
+            .collect();
+        self.house.approvals().admit(&wanted)
+    }
+
     fn pipeline(&mut self) -> Result<Pipeline, OpenError> {
         let project = self.project;
         let triage = project
@@ -328,6 +312,7 @@ impl Pinning<'_> {
                 .map(|denial| (name.clone(), denial.clone())),
         );
         let digest = self.house.journal.put_blob(&package.component)?;
+        self.pinned.insert(name.clone());
         Ok(Skill {
             name: name.clone(),
             digest,

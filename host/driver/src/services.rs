@@ -5,17 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use capability::Denial;
 use confine::{ConfineError, Ending};
 use project::Project;
-use sandbox::Services;
 use sandbox::message::model::{Alias, ModelError, Request, Response};
 use sandbox::message::process::{self, Command, Invocation, Output, ProcessError, ProjectCommand};
 use sandbox::message::release::{Health, ReleaseError, Version};
+use sandbox::{Entry, Services};
 
 use crate::commands::{OnView, Writes};
 use crate::context::Watcher;
 use crate::house::House;
 use crate::models::StepModels;
+use crate::record::{CallRecord, confinement};
 use crate::releases::Releases;
 
 /// The services of one step. The grant was asked before each call.
@@ -36,11 +38,21 @@ pub struct StepServices {
     pub wall: Duration,
     /// Hears notes.
     pub watcher: Arc<dyn Watcher>,
+    /// What the call does, for the audit trail.
+    pub record: CallRecord,
 }
 
 #[async_trait]
 impl Services for StepServices {
+    async fn heard(&self, call: &Entry, denial: Option<&Denial>) -> Result<(), String> {
+        self.record.heard(call, denial).await
+    }
+
     async fn run_command(&self, command: Command) -> Result<Output, ProcessError> {
+        let name = match &command.what {
+            Invocation::Project(project) => project.name.clone(),
+            Invocation::Program(program) => program.program.clone(),
+        };
         let argv = match command.what {
             Invocation::Project(project) => {
                 let mut argv = self
@@ -68,6 +80,8 @@ impl Services for StepServices {
             scratch: &self.scratch,
             writes: Writes::Discarded,
         };
+        // Noted before: a command that is under way when its call is given up was run all the same.
+        self.record.command(&name, confinement());
         match on_view
             .run(
                 &argv,
@@ -107,6 +121,7 @@ impl Services for StepServices {
     }
 
     async fn chat(&self, request: Request) -> Result<Response, ModelError> {
+        self.record.model(&request.alias);
         self.models.chat(request).await
     }
 

@@ -38,14 +38,7 @@ impl Credential {
         let setup = |why: &str| EgressError::Setup { why: why.into() };
         let name = HeaderName::from_bytes(header.as_bytes())
             .map_err(|_| setup("the credential's header has no valid name"))?;
-        if format.matches("{}").count() != 1 {
-            return Err(setup(
-                "the credential's format needs {} once, where the secret stands",
-            ));
-        }
-        let mut value = HeaderValue::from_str(&format.replace("{}", secret.expose()))
-            .map_err(|_| setup("the credential's format holds what no header may hold"))?;
-        value.set_sensitive(true);
+        let value = secret.header(format).map_err(setup)?;
         Ok(Credential {
             name,
             value,
@@ -135,11 +128,32 @@ impl Door {
         headers: &[(&'static str, &'static str)],
         body: Vec<u8>,
     ) -> Result<Response, EgressError> {
-        let mut request = self
+        let request = self
             .client
             .post(self.endpoint.join(path))
             .header("content-type", "application/json")
             .body(body);
+        self.send(request, headers).await
+    }
+
+    /// Gets a path below the endpoint. Headers and path are the program's own, or its owner's.
+    ///
+    /// # Errors
+    /// [`EgressError`] when no answer begins; an answer of any status is an answer.
+    pub(crate) async fn get(
+        &self,
+        path: &str,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Response, EgressError> {
+        self.send(self.client.get(self.endpoint.join(path)), headers)
+            .await
+    }
+
+    async fn send(
+        &self,
+        mut request: reqwest::RequestBuilder,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Response, EgressError> {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }

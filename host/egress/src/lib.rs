@@ -21,6 +21,7 @@ mod resolve;
 mod scrub;
 mod secret;
 mod secrets;
+pub mod store;
 mod tls;
 mod used;
 

@@ -1,8 +1,11 @@
 //! Secrets: values that can be sent to where they belong, and nowhere else.
 
 use std::fmt;
+use std::io::Read;
 use std::path::Path;
 
+use bytes::Bytes;
+use reqwest::header::HeaderValue;
 use zeroize::Zeroizing;
 
 /// What is shorter is a word such as `test` or `EMPTY`: no secret, and taken out of answers it would spoil them.
@@ -10,6 +13,9 @@ const BYTES_MIN: usize = 8;
 
 /// No key or token is longer.
 const BYTES_MAX: usize = 8 * 1024;
+
+/// A secret and the white space that a file has at its end; what is more is refused, and never read.
+pub(crate) const RAW_BYTES_MAX: usize = BYTES_MAX + 64;
 
 /// What stands where a secret was.
 const SCRUBBED: &str = "[secret]";
@@ -21,7 +27,7 @@ pub struct Secret(Zeroizing<String>);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSecret {
     /// Not there.
-    #[error("{from} is not set")]
+    #[error("{from} is not there")]
     Absent {
         /// Where it was looked for.
         from: String,
@@ -34,13 +40,13 @@ pub enum InvalidSecret {
         /// What the system says.
         why: String,
     },
-    /// Too short, too long, or with white space, control or non-ASCII characters in it (a header could be split by them).
-    #[error(
-        "{from} holds no usable secret: it must be {BYTES_MIN} to {BYTES_MAX} visible ASCII characters (a service that wants no key needs none)"
-    )]
+    /// Too short, too long, or with white space, control or non-ASCII characters in it.
+    #[error("{from} holds no usable secret: {why}")]
     Malformed {
         /// Where it came from.
         from: String,
+        /// What is wrong with it.
+        why: &'static str,
     },
 }
 
@@ -50,14 +56,29 @@ impl Secret {
     /// # Errors
     /// [`InvalidSecret::Malformed`].
     pub fn new(value: String, from: &str) -> Result<Secret, InvalidSecret> {
-        let value = Zeroizing::new(value);
-        let trimmed = Zeroizing::new(value.trim_end().to_owned());
-        let usable = (BYTES_MIN..=BYTES_MAX).contains(&trimmed.len())
-            && trimmed.bytes().all(|b| b.is_ascii_graphic());
-        if !usable {
-            return Err(InvalidSecret::Malformed { from: from.into() });
+        Secret::of(&Zeroizing::new(value.into_bytes()), from)
+    }
+
+    /// As [`Secret::new`], for bytes that will be overwritten by their owner.
+    pub(crate) fn of(value: &Zeroizing<Vec<u8>>, from: &str) -> Result<Secret, InvalidSecret> {
+        let trimmed = value.trim_ascii_end();
+        let refuse = |why| InvalidSecret::Malformed {
+            from: from.into(),
+            why,
+        };
+        if trimmed.len() < BYTES_MIN {
+            return Err(refuse(
+                "it is empty or shorter than 8 characters (a service that wants no key needs none)",
+            ));
         }
-        Ok(Secret(trimmed))
+        if trimmed.len() > BYTES_MAX {
+            return Err(refuse("it is longer than 8192 characters"));
+        }
+        // White space and control characters could split a header, and others are read in more than one way.
+        let visible = trimmed.iter().all(u8::is_ascii_graphic);
+        let text = std::str::from_utf8(trimmed).ok().filter(|_| visible);
+        text.map(|text| Secret(Zeroizing::new(text.to_owned())))
+            .ok_or_else(|| refuse("it has white space, control or non-ASCII characters in it"))
     }
 
     /// Reads an environment variable of this process.
@@ -66,10 +87,9 @@ impl Secret {
     /// [`InvalidSecret`].
     pub fn from_env(name: &str) -> Result<Secret, InvalidSecret> {
         let from = format!("the environment variable {name}");
-        match std::env::var(name) {
-            Ok(value) => Secret::new(value, &from),
-            Err(std::env::VarError::NotPresent) => Err(InvalidSecret::Absent { from }),
-            Err(std::env::VarError::NotUnicode(_)) => Err(InvalidSecret::Malformed { from }),
+        match std::env::var_os(name) {
+            Some(value) => Secret::of(&Zeroizing::new(value.into_encoded_bytes()), &from),
+            None => Err(InvalidSecret::Absent { from }),
         }
     }
 
@@ -79,16 +99,9 @@ impl Secret {
     /// [`InvalidSecret`].
     pub fn from_file(path: &Path) -> Result<Secret, InvalidSecret> {
         let from = format!("the file {}", path.display());
-        match std::fs::read_to_string(path) {
-            Ok(value) => Secret::new(value, &from),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                Err(InvalidSecret::Absent { from })
-            }
-            Err(error) => Err(InvalidSecret::Unreadable {
-                from,
-                why: error.to_string(),
-            }),
-        }
+        let read = std::fs::File::open(path).and_then(read_whole);
+        let value = read.map_err(|error| unreadable(&from, &error))?;
+        Secret::of(&value, &from)
     }
 
     /// The value, for the door alone.
@@ -96,9 +109,64 @@ impl Secret {
         &self.0
     }
 
+    /// A header's value with the secret where `format` has its `{}`. It shows nothing of itself, is in no index of HTTP/2, and its one copy of
+    /// the value is overwritten with the last clone.
+    ///
+    /// # Errors
+    /// When the format has not exactly one `{}`, or holds what no header may hold.
+    pub(crate) fn header(&self, format: &str) -> Result<HeaderValue, &'static str> {
+        let (before, after) = format
+            .split_once("{}")
+            .filter(|(_, after)| !after.contains("{}"))
+            .ok_or("the credential's format needs {} once, where the secret stands")?;
+        let parts = [before, self.expose(), after];
+        // Large enough from the beginning: a buffer that grows leaves copies behind.
+        let mut value = Zeroizing::new(Vec::with_capacity(parts.iter().map(|one| one.len()).sum()));
+        parts
+            .iter()
+            .for_each(|one| value.extend_from_slice(one.as_bytes()));
+        let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(value))
+            .map_err(|_| "the credential's format holds what no header may hold")?;
+        value.set_sensitive(true);
+        Ok(value)
+    }
+
+    /// Whether both are the same value; both are the owner's, so the time that it takes tells nobody anything.
+    pub(crate) fn is_same(&self, other: &Secret) -> bool {
+        *self.0 == *other.0
+    }
+
     /// Takes the value out of a text that came back from outside.
     pub fn scrub(&self, text: &str) -> String {
         text.replace(self.expose(), SCRUBBED)
+    }
+}
+
+/// Reads what may be a secret, to one byte more than any has, into a buffer that never grows: one that does leaves copies behind.
+pub(crate) fn read_whole(mut from: impl Read) -> std::io::Result<Zeroizing<Vec<u8>>> {
+    let mut value = Zeroizing::new(vec![0; RAW_BYTES_MAX + 1]);
+    let mut length = 0;
+    while length < value.len() {
+        match from.read(&mut value[length..]) {
+            Ok(0) => break,
+            Ok(more) => length += more,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    value.truncate(length);
+    Ok(value)
+}
+
+/// Why a file gives no secret.
+pub(crate) fn unreadable(from: &str, error: &std::io::Error) -> InvalidSecret {
+    let from = from.to_owned();
+    match error.kind() {
+        std::io::ErrorKind::NotFound => InvalidSecret::Absent { from },
+        _ => InvalidSecret::Unreadable {
+            from,
+            why: error.to_string(),
+        },
     }
 }
 

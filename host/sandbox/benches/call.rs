@@ -23,13 +23,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use capability::{Grant, Manifest, Policy, RawProjectGrant, Running, Source};
+use capability::{Denial, Grant, Manifest, Policy, RawProjectGrant, Running, Source};
 use confine::{Command, Launcher, Limits, Mount, Network};
 use flow::id::Role;
 use sandbox::message::model::{Alias, ModelError, Request, Response};
 use sandbox::message::process::{self, ProcessError, ProjectCommand};
 use sandbox::message::release::{Health, ReleaseError, Version};
-use sandbox::{Call, Loaded, Ran, Sandbox, SandboxConfig, Services, Session, View};
+use sandbox::{
+    Call, Entry, Loaded, Ran, Sandbox, SandboxConfig, Services, Session, View,
+};
 use serde_json::{Value, json};
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{
@@ -421,6 +423,10 @@ struct Nothing;
 
 #[async_trait]
 impl Services for Nothing {
+    async fn heard(&self, _: &Entry, _: Option<&Denial>) -> Result<(), String> {
+        Ok(())
+    }
+
     async fn run_command(&self, _: process::Command, _: Running) -> Result<Ran, ProcessError> {
         Err(ProcessError::NotFound)
     }

@@ -125,6 +125,12 @@ pub enum CallError {
         /// What became of that call.
         why: String,
     },
+    /// What it did could not be recorded: nothing goes on that leaves no trace.
+    #[error("the skill was stopped: {why}")]
+    Unrecorded {
+        /// Why not.
+        why: String,
+    },
     /// The worker broke the protocol: it may be under the guest's control.
     #[error("the worker broke the protocol: {why}")]
     Protocol {

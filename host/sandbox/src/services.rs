@@ -6,11 +6,15 @@ use capability::{Denial, Running};
 use crate::message::model::{Alias, ModelError, Request, Response};
 use crate::message::process::{Command, Output, ProcessError, ProjectCommand};
 use crate::message::release::{Health, ReleaseError, Version};
+use crate::transcript::Entry;
 
 /// The doors behind the host interfaces. Cancel-safe: a dropped call undoes or finishes what it began.
 #[async_trait]
 pub trait Services: Send + Sync {
-    /// Runs a command on the step's view, on the terms that the grant has for it.
+    /// Hears of every host call when it is done or refused, before the guest has its answer. So whoever keeps a record has it whatever becomes of
+    /// the call. An error, which says why nothing can be recorded, ends the call.
+    async fn heard(&self, call: &Entry, denial: Option<&Denial>) -> Result<(), String>;
+    /// Runs a command on the step's view, on the terms that the grant has for it. What was refused to it has been recorded by its end.
     async fn run_command(&self, command: Command, terms: Running) -> Result<Ran, ProcessError>;
     /// Gives a project command's arguments, if the project declares it.
     fn project_command(&self, name: &str) -> Option<ProjectCommand>;

@@ -10,7 +10,7 @@ use flow::id::Role;
 use serde_json::Value;
 use tracing::Instrument as _;
 
-use crate::broker::Record;
+use crate::broker::{Record, Unanswered};
 use crate::error::CallError;
 use crate::launch::{Worker, ended_by};
 use crate::message::{Done, Failure, OpenRequest, RunRequest, ToBroker, ToWorker};
@@ -229,7 +229,10 @@ async fn converse(
         let answer = record
             .answer(grant, services, &interface, &function, args)
             .await;
-        message = ToWorker::Answer(answer.ok_or_else(|| protocol("a malformed host call"))?);
+        message = ToWorker::Answer(answer.map_err(|why| match why {
+            Unanswered::Malformed => protocol("a malformed host call"),
+            Unanswered::Unrecorded(why) => Stopped::Call(CallError::Unrecorded { why }),
+        })?);
     }
 }
 

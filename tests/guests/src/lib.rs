@@ -105,7 +105,16 @@ impl Guest for Probe {
                 }
                 Ok(Value::Null)
             }
-            "run" => Ok(ran(&input)),
+            "run" => {
+                let answer = ran(&input);
+                match input["then"].as_str() {
+                    Some("panic") => panic!("as asked, after {answer}"),
+                    Some("spin") => loop {
+                        std::hint::black_box(0);
+                    },
+                    _ => Ok(answer),
+                }
+            }
             "chat" => Ok(chatted(&input)),
             "release" => Ok(json!(format!("{:?}", release::versions()))),
             other => return Err(SkillError::InvalidInput(format!("what is {other:?}?"))),

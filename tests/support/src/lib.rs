@@ -6,5 +6,7 @@
     reason = "tests may stop at the first surprise"
 )]
 
+pub mod canary;
 pub mod http;
 pub mod model;
+pub mod vault;

@@ -39,6 +39,21 @@ fn tell_models(house: &House) {
     }
 }
 
+/// That the file was read means that it is whole: whether each secret can be had, `moat secret check` says, for that starts their programs.
+fn tell_secrets(house: &House) {
+    let file = house.root().join(egress::store::FILE);
+    match house.secrets.entries().count() {
+        0 => println!(
+            "-        no secrets: {} would name some (docs/secrets.md)",
+            file.display()
+        ),
+        count => println!(
+            "ok       secrets: {} names {count}; `moat secret check` reads them",
+            file.display()
+        ),
+    }
+}
+
 pub async fn run(shared: &Shared) -> anyhow::Result<Exit> {
     let house = shared.house()?;
     let scratch = house.root().join(format!("doctor-{}", std::process::id()));
@@ -65,7 +80,7 @@ pub async fn run(shared: &Shared) -> anyhow::Result<Exit> {
             .collect();
         println!(
             "{}",
-            json!({"confinement": probes, "models": models(&house), "state": house.root(), "policy": house.policy.file})
+            json!({"confinement": probes, "models": models(&house), "secrets": house.secrets.entries().map(|(name, _)| name).collect::<Vec<_>>(), "state": house.root(), "policy": house.policy.file})
         );
     } else {
         for probe in &probes {
@@ -87,6 +102,7 @@ pub async fn run(shared: &Shared) -> anyhow::Result<Exit> {
             }
         }
         tell_models(&house);
+        tell_secrets(&house);
         println!("-        policy: {}", house.policy.file);
         println!("-        state: {}", house.root().display());
         if !works {

@@ -1,12 +1,14 @@
 //! The command line: one file a command.
 
 mod answer;
+mod audit;
 mod demo;
 mod doctor;
 mod gate;
 mod init;
 mod run;
 mod runs;
+mod secret;
 mod skill;
 
 use std::path::PathBuf;
@@ -55,6 +57,10 @@ enum Command {
     Skill(skill::Skill),
     /// Look at this repository's gates, or run one.
     Gate(gate::Gate),
+    /// Look at the secrets of secrets.toml. Values are never shown.
+    Secret(secret::Secret),
+    /// What skills were allowed and refused, and what people decided; and whether that record is whole.
+    Audit(audit::Audit),
     /// What this machine can and cannot enforce, and what to do about it.
     Doctor,
 }
@@ -74,6 +80,8 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Reject(reject) => reject.run(&shared),
         Command::Skill(skill) => skill.run(&shared).await,
         Command::Gate(gate) => gate.run(&shared).await,
+        Command::Secret(secret) => secret.run(&shared).await,
+        Command::Audit(audit) => audit.run(&shared),
         Command::Doctor => doctor::run(&shared).await,
     }
 }

@@ -1,7 +1,11 @@
-//! What people read: terminal text, dossiers and tables, made from a run's state alone.
+//! What people read: terminal text, dossiers, reviews and tables, made from what is known alone.
 
 pub mod dossier;
 pub mod line;
+pub mod page;
+pub mod review;
 pub mod state;
 pub mod text;
 pub mod timeline;
+pub mod trail;
+pub mod update;

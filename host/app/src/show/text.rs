@@ -44,6 +44,23 @@ pub fn fenced(text: &str) -> String {
     format!("{fence}\n{}\n{fence}", text.trim_end())
 }
 
+/// JSON in which every character that a terminal would obey is escaped; programs read the same.
+pub fn json(value: &impl serde::Serialize) -> serde_json::Result<String> {
+    let mut out = String::new();
+    // What JSON itself is made of is none of these, so they stand in its strings only.
+    for c in serde_json::to_string(value)?.chars() {
+        if hides(c) {
+            let mut units = [0; 2];
+            for unit in c.encode_utf16(&mut units) {
+                out.push_str(&format!("\\u{unit:04x}"));
+            }
+        } else {
+            out.push(c);
+        }
+    }
+    Ok(out)
+}
+
 fn hides(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
@@ -107,6 +124,18 @@ mod tests {
             assert!(!shown.chars().any(hides), "{shown:?}");
         }
         assert_eq!(clean("a\n\tb\r\n"), "a\n\tb\n");
+    }
+
+    #[test]
+    fn json_shows_what_it_hides_and_means_the_same() {
+        for hostile in ["\u{1b}[2J", "\u{9b}31m", "a\u{202e}b", "\u{e0041}", "é\n"] {
+            let shown = json(&hostile).unwrap_or_default();
+            assert!(!shown.chars().any(hides), "{shown:?}");
+            assert_eq!(
+                serde_json::from_str::<String>(&shown).ok().as_deref(),
+                Some(hostile)
+            );
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use capability::Globs;
 use confine::{Ending, Finished};
 use flow::Event;
 use flow::event::Cause;
-use flow::id::{GateName, TreeId};
+use flow::id::{Digest, GateName, RunId, TreeId};
 use flow::pipeline::{Check, Gate};
 use flow::role::{Evidence, TestOutcome, TestReport};
 use flow::verdict::{Finding, Subject, Verdict};
@@ -16,9 +16,11 @@ use moat_sdk::report::{Outcome, Report};
 use project::Project;
 use repo::{DiffLimits, Mirror};
 
+use crate::clock::now_ms;
 use crate::commands::{OnView, Writes};
 use crate::context::Context;
 use crate::house::House;
+use crate::record::confinement;
 use crate::step::{Failed, cut, failed, setup, signature};
 use crate::view::View;
 
@@ -65,6 +67,7 @@ pub(crate) async fn perform(
         baseline,
     };
     let verdict = verdict(&gate_run, gate, subject).await?;
+    audited(&context.house, Some(&run.opened.run), gate, &verdict)?;
     Ok(vec![Event::GateDecided { verdict }])
 }
 
@@ -77,9 +80,36 @@ pub async fn run_gate(
     gate: &Gate,
     subject: &Subject,
 ) -> Result<Verdict, Box<flow::event::Failure>> {
-    verdict(run, gate, subject)
+    let decided = async {
+        let verdict = verdict(run, gate, subject).await?;
+        audited(run.house, None, gate, &verdict)?;
+        Ok(verdict)
+    };
+    decided
         .await
-        .map_err(|ended| Box::new(ended.failure))
+        .map_err(|ended: Failed| Box::new(ended.failure))
+}
+
+/// A verdict that left no trace is none.
+fn audited(
+    house: &House,
+    run: Option<&RunId>,
+    gate: &Gate,
+    verdict: &Verdict,
+) -> Result<(), Failed> {
+    let runs_command = matches!(gate.check, Check::Command { .. } | Check::BaseTests { .. });
+    let entry = audit::Verdict {
+        run: run.cloned(),
+        gate: verdict.gate.clone(),
+        definition: verdict.gate_digest.clone(),
+        tree: verdict.subject.tree.clone(),
+        base: verdict.subject.base.clone(),
+        finding: verdict.finding,
+        verdict: Digest::of(&serde_json::to_vec(verdict).unwrap_or_default()),
+        confinement: runs_command.then(confinement),
+    };
+    let appended = house.trail.append(now_ms(), audit::Entry::Verdict(entry));
+    appended.map(|_| ()).map_err(|error| setup("audit", &error))
 }
 
 async fn verdict(run: &GateRun<'_>, gate: &Gate, subject: &Subject) -> Result<Verdict, Failed> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flow::Event;
-use flow::event::{Cause, Usage};
+use flow::event::Cause;
 use flow::id::Role;
 use flow::pipeline::Skill;
 use flow::role::SkillError;
@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 
 use crate::context::Context;
 use crate::models::{StepModels, Trouble};
+use crate::record::{About, CallRecord};
 use crate::releases::Releases;
 use crate::services::StepServices;
 use crate::step::{Failed, failed, setup};
@@ -44,6 +45,14 @@ pub(crate) async fn call<I: Serialize, O: DeserializeOwned>(
     let run = context.ledger.run();
     let (own_ms, left_ms) = (grant.limits().wall_ms, run.remaining_ms().max(1));
     let wall = Duration::from_millis(own_ms.min(left_ms));
+    let about = About {
+        run: Some((&run.opened.run, step)),
+        package,
+        grant,
+        project: &context.project,
+    };
+    let record =
+        CallRecord::begin(&context.house, &about).map_err(|error| setup("audit", &error))?;
     let services = Arc::new(StepServices {
         house: context.house.clone(),
         project: context.project.clone(),
@@ -58,6 +67,7 @@ pub(crate) async fn call<I: Serialize, O: DeserializeOwned>(
         ),
         wall,
         watcher: context.watcher.clone(),
+        record,
     });
     let env = grant
         .env()
@@ -79,53 +89,29 @@ pub(crate) async fn call<I: Serialize, O: DeserializeOwned>(
         context.house.sandbox.call(&loaded, call, services.clone()),
     )
     .await;
-    if answer.is_err() && left_ms < own_ms {
-        return Err(failed(
-            Cause::Budget,
-            source,
-            format!("time: {} s", run.budget.active_ms / 1000),
-            "",
-        ));
-    }
-    let answer = answer
-        .unwrap_or(Err(CallError::OutOfTime {
-            wall_ms: wall.as_millis() as u64,
-        }))
-        .map_err(|error| not_answered(source, &error))?;
-    let events = told(step, skill, &answer);
-    match result(source, answer, services.models.trouble()) {
+    let run_is_out_of_time = answer.is_err() && left_ms < own_ms;
+    let answer = answer.unwrap_or(Err(CallError::OutOfTime {
+        wall_ms: wall.as_millis() as u64,
+    }));
+    let events = services.record.events(step, &answer);
+    let recorded = services.record.end(&answer);
+    let output = match (recorded, answer) {
+        // An answer that left no trace is none.
+        (Err(error), _) => Err(setup("audit", &error)),
+        _ if run_is_out_of_time => {
+            let title = format!("time: {} s", run.budget.active_ms / 1000);
+            Err(failed(Cause::Budget, source, title, ""))
+        }
+        (Ok(()), Err(error)) => Err(not_answered(source, &error)),
+        (Ok(()), Ok(answer)) => result(source, answer, services.models.trouble()),
+    };
+    match output {
         Ok(output) => Ok((output, events)),
         Err(mut ended) => {
             ended.before = events;
             Err(ended)
         }
     }
-}
-
-/// What the call used, and what was refused to it.
-fn told(step: &Step, skill: &Skill, answer: &Answer) -> Vec<Event> {
-    let mut usage = Usage {
-        fuel: answer.usage.fuel,
-        peak_memory_bytes: answer.usage.peak_memory_bytes,
-        ..Usage::default()
-    };
-    for entry in &answer.transcript {
-        let name = format!("{}.{}", entry.interface, entry.function);
-        *usage.host_calls.entry(name).or_insert(0) += 1;
-    }
-    let used = Event::Used {
-        step: step.clone(),
-        skill: skill.name.clone(),
-        usage,
-    };
-    let denied = answer.denials.iter().map(|(denial, times)| Event::Denied {
-        step: step.clone(),
-        skill: skill.name.clone(),
-        what: format!("{}: {}", denial.capability, denial.what),
-        line: denial.line.clone(),
-        times: *times,
-    });
-    std::iter::once(used).chain(denied).collect()
 }
 
 /// Reads the role function's result.
@@ -201,7 +187,7 @@ fn not_loaded(source: &str, error: &LoadError) -> Failed {
 fn not_answered(source: &str, error: &CallError) -> Failed {
     let cause = match error {
         CallError::WorkerDied { .. } => Cause::Passing,
-        CallError::Confine(_) => Cause::Setup,
+        CallError::Confine(_) | CallError::Unrecorded { .. } => Cause::Setup,
         _ => Cause::Skill,
     };
     failed(cause, source, error.to_string(), "")

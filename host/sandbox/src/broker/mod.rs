@@ -29,6 +29,14 @@ pub(crate) enum Reply {
     Malformed,
 }
 
+/// Why a host call has no answer.
+pub(crate) enum Unanswered {
+    /// The worker broke the protocol.
+    Malformed,
+    /// It could not be recorded.
+    Unrecorded(String),
+}
+
 /// The record of one call, kept while it runs.
 #[derive(Default)]
 pub(crate) struct Record {
@@ -39,7 +47,7 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// Answers one host call. `None` when the worker broke the protocol.
+    /// Answers one host call.
     pub(crate) async fn answer(
         &mut self,
         grant: &Grant,
@@ -47,7 +55,7 @@ impl Record {
         interface: &str,
         function: &str,
         args: Vec<Value>,
-    ) -> Option<Value> {
+    ) -> Result<Value, Unanswered> {
         let begun = Instant::now();
         let request = Digest::of(&serde_json::to_vec(&args).unwrap_or_default());
         // Linked is not asked: a worker under the guest's control may send what was never linked.
@@ -64,30 +72,33 @@ impl Record {
         } else {
             Reply::Malformed
         };
-        let (outcome, value) = match reply {
-            Reply::Done(value) => (Outcome::Done, Some(value)),
+        let (outcome, value, denial) = match reply {
+            Reply::Done(value) => (Outcome::Done, Some(value), None),
             Reply::Ran(value, denials) => {
                 for (denial, times) in denials {
                     self.deny(denial, times);
                 }
-                (Outcome::Done, Some(value))
+                (Outcome::Done, Some(value), None)
             }
-            Reply::Denied(value, denial) => {
-                self.deny(denial, 1);
-                (Outcome::Denied, Some(value))
-            }
-            Reply::Malformed => (Outcome::Malformed, None),
+            Reply::Denied(value, denial) => (Outcome::Denied, Some(value), Some(denial)),
+            Reply::Malformed => (Outcome::Malformed, None, None),
         };
-        if self.transcript.len() < ENTRIES_MAX {
-            self.transcript.push(Entry {
-                interface: interface.chars().take(64).collect(),
-                function: function.chars().take(64).collect(),
-                request,
-                outcome,
-                duration_ms: begun.elapsed().as_millis() as u64,
-            });
+        let entry = Entry {
+            interface: interface.chars().take(64).collect(),
+            function: function.chars().take(64).collect(),
+            request,
+            outcome,
+            duration_ms: begun.elapsed().as_millis() as u64,
+        };
+        let heard = services.heard(&entry, denial.as_ref()).await;
+        if let Some(denial) = denial {
+            self.deny(denial, 1);
         }
-        value
+        if self.transcript.len() < ENTRIES_MAX {
+            self.transcript.push(entry);
+        }
+        heard.map_err(Unanswered::Unrecorded)?;
+        value.ok_or(Unanswered::Malformed)
     }
 }
 

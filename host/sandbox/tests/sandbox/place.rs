@@ -11,7 +11,7 @@ use confine::Launcher;
 use sandbox::message::model::{Alias, ModelError, Request, Response, StopReason, Usage};
 use sandbox::message::process::{Command, Ending, Output, ProcessError, ProjectCommand};
 use sandbox::message::release::{Health, ReleaseError, Version};
-use sandbox::{Answer, Call, CallError, Ran, Sandbox, SandboxConfig, Services, View};
+use sandbox::{Answer, Call, CallError, Entry, Ran, Sandbox, SandboxConfig, Services, View};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -53,10 +53,19 @@ pub struct Seen {
     pub commands: Mutex<Vec<(Command, Running)>>,
     pub chats: Mutex<Vec<Request>>,
     pub notes: Mutex<u64>,
+    pub heard: Mutex<Vec<(Entry, Option<Denial>)>>,
+    /// As a record that cannot be kept.
+    pub deaf: Mutex<Option<String>>,
 }
 
 #[async_trait]
 impl Services for Seen {
+    async fn heard(&self, call: &Entry, denial: Option<&Denial>) -> Result<(), String> {
+        let heard = (call.clone(), denial.cloned());
+        self.heard.lock().unwrap().push(heard);
+        self.deaf.lock().unwrap().clone().map_or(Ok(()), Err)
+    }
+
     async fn run_command(&self, command: Command, terms: Running) -> Result<Ran, ProcessError> {
         self.commands.lock().unwrap().push((command, terms));
         let output = Output {

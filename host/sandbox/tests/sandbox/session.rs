@@ -208,3 +208,30 @@ async fn a_call_that_is_dropped_midway_takes_the_worker_with_it() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
+
+#[tokio::test]
+async fn what_was_refused_is_heard_at_once_whatever_becomes_of_the_call() {
+    let refused_then = |then: &str| json!({"do": "run", "name": "deploy", "then": then});
+    for then in ["panic", "spin"] {
+        let place = Place::new();
+        let answer = place.call(refused_then(then)).await;
+        assert!(answer.is_err(), "{then}: {answer:?}");
+        let heard = place.seen.heard.lock().unwrap();
+        let (call, denial) = &heard[0];
+        assert_eq!((heard.len(), call.function.as_str()), (1, "run"));
+        assert_eq!(denial.as_ref().unwrap().what, "deploy", "{then}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_cannot_be_recorded_is_stopped() {
+    let place = Place::new();
+    *place.seen.deaf.lock().unwrap() = Some("the disk is full".into());
+    let answer = place
+        .call(json!({"do": "run", "name": "test", "then": "panic"}))
+        .await;
+    assert!(
+        matches!(&answer, Err(CallError::Unrecorded { why }) if why == "the disk is full"),
+        "{answer:?}"
+    );
+}
