@@ -8,6 +8,7 @@ use capability::{ConfigError, Policy};
 use catalog::{Catalog, PackageError};
 use confine::{Launcher, Toolchains};
 use egress::store::{self, Stores};
+use egress::{Clamps, EgressError, Outbound, Setup, SystemResolver};
 use flow::id::{Digest, RunId};
 use journal::{Journal, JournalError};
 use model::{Backoff, Models};
@@ -39,6 +40,8 @@ pub struct House {
     pub models: Arc<Models>,
     /// Secrets of this machine's `secrets.toml`.
     pub secrets: Arc<Stores>,
+    /// The way out for what skills ask for.
+    pub outbound: Outbound,
 }
 
 /// Why the house cannot be opened.
@@ -66,6 +69,9 @@ pub enum HouseError {
     /// A bundled skill.
     #[error(transparent)]
     Catalog(#[from] PackageError),
+    /// The way out.
+    #[error(transparent)]
+    Egress(#[from] EgressError),
     /// The cache of compiled skills.
     #[error(transparent)]
     Sandbox(#[from] LoadError),
@@ -98,6 +104,13 @@ impl House {
             None => model::Config::default(),
         };
         let secrets = store::Config::load(&root.join(store::FILE))?.unwrap_or_default();
+        let secrets = Arc::new(Stores::new(secrets, Arc::new(OwnerPrograms)));
+        let outbound = Outbound::new(Setup {
+            resolver: Arc::new(SystemResolver),
+            authorities: None,
+            secrets: secrets.clone(),
+            clamps: Clamps::default(),
+        })?;
         Ok(House {
             journal: Journal::open(&root)?,
             trail: Arc::new(Trail::open(&root.join("audit"))?),
@@ -108,7 +121,8 @@ impl House {
             policy,
             policy_text,
             models: Arc::new(Models::new(models, Backoff::STANDARD)),
-            secrets: Arc::new(Stores::new(secrets, Arc::new(OwnerPrograms))),
+            secrets,
+            outbound,
             root,
         })
     }

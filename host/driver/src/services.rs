@@ -5,19 +5,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use capability::Denial;
+use capability::{Denial, Running};
 use confine::{ConfineError, Ending};
+use egress::Proxy;
 use project::Project;
+use sandbox::message::http::{self, Head, HttpError, Piece};
 use sandbox::message::model::{Alias, ModelError, Request, Response};
 use sandbox::message::process::{self, Command, Invocation, Output, ProcessError, ProjectCommand};
 use sandbox::message::release::{Health, ReleaseError, Version};
-use sandbox::{Entry, Services};
+use sandbox::{Entry, Ran, Services};
 
-use crate::commands::{OnView, Writes};
+use crate::commands::{OnView, Terms, Writes};
 use crate::context::Watcher;
 use crate::house::House;
 use crate::models::StepModels;
-use crate::record::{CallRecord, confinement};
+use crate::network::StepNetwork;
+use crate::record::CallRecord;
 use crate::releases::Releases;
 
 /// The services of one step. The grant was asked before each call.
@@ -34,6 +37,8 @@ pub struct StepServices {
     pub releases: Option<Releases>,
     /// Models by alias.
     pub models: StepModels,
+    /// Requests.
+    pub network: StepNetwork,
     /// The most that a command may take.
     pub wall: Duration,
     /// Hears notes.
@@ -48,7 +53,7 @@ impl Services for StepServices {
         self.record.heard(call, denial).await
     }
 
-    async fn run_command(&self, command: Command) -> Result<Output, ProcessError> {
+    async fn run_command(&self, command: Command, terms: Running) -> Result<Ran, ProcessError> {
         let name = match &command.what {
             Invocation::Project(project) => project.name.clone(),
             Invocation::Program(program) => program.program.clone(),
@@ -80,18 +85,28 @@ impl Services for StepServices {
             scratch: &self.scratch,
             writes: Writes::Discarded,
         };
+        let proxy = match terms.network {
+            true => Some(Proxy::new(self.network.visit()).map_err(|error| not_run(&error))?),
+            false => None,
+        };
+        let granted = terms.wall_ms.map_or(self.wall, Duration::from_millis);
+        let asked = Terms {
+            wall: asked.min(granted).min(self.wall),
+            memory_bytes: terms.memory_bytes,
+            proxy: proxy.as_ref(),
+        };
         // Noted before: a command that is under way when its call is given up was run all the same.
-        self.record.command(&name, confinement());
-        match on_view
-            .run(
-                &argv,
-                &command.directory,
-                command.stdin,
-                asked.min(self.wall),
-            )
-            .await
-        {
-            Ok(finished) => Ok(Output {
+        self.record.command(&name, self.house.confinement());
+        let ran = on_view
+            .run(&argv, &command.directory, command.stdin, asked)
+            .await;
+        let denials = proxy.map(|proxy| proxy.denials()).unwrap_or_default();
+        for (denial, times) in &denials {
+            let recorded = self.record.refused(denial, *times).await;
+            recorded.map_err(|why| not_run(&why))?;
+        }
+        let output = match ran {
+            Ok(finished) => Output {
                 ending: match finished.ending {
                     Ending::Exited(code) => process::Ending::Exited(code),
                     Ending::Signalled(signal) => process::Ending::Signalled(signal),
@@ -102,15 +117,11 @@ impl Services for StepServices {
                 stderr: String::from_utf8_lossy(&finished.stderr).into_owned(),
                 truncated: finished.truncated,
                 duration_ms: finished.duration.as_millis() as u64,
-            }),
-            Err(ConfineError::NotFound { .. }) => Err(ProcessError::NotFound),
-            Err(error) => {
-                tracing::error!(%error, "a command could not be confined");
-                Err(ProcessError::Unavailable(
-                    "the host could not run it; its log says why".into(),
-                ))
-            }
-        }
+            },
+            Err(ConfineError::NotFound { .. }) => return Err(ProcessError::NotFound),
+            Err(error) => return Err(not_run(&error)),
+        };
+        Ok(Ran { output, denials })
     }
 
     fn project_command(&self, name: &str) -> Option<ProjectCommand> {
@@ -127,6 +138,18 @@ impl Services for StepServices {
 
     fn alias(&self, name: &str) -> Option<Alias> {
         self.models.alias(name)
+    }
+
+    async fn request(&self, request: http::Request) -> Result<Head, HttpError> {
+        self.network.request(request).await
+    }
+
+    async fn read_body(&self, id: u64) -> Result<Piece, HttpError> {
+        self.network.read_body(id).await
+    }
+
+    fn close_body(&self, id: u64) {
+        self.network.close_body(id);
     }
 
     fn note(&self, text: String) {
@@ -158,4 +181,10 @@ impl StepServices {
     fn releases(&self) -> Result<&Releases, ReleaseError> {
         self.releases.as_ref().ok_or(ReleaseError::NotConfigured)
     }
+}
+
+/// The log has why; the guest is told that it was not for what it asked.
+fn not_run(error: &dyn std::fmt::Display) -> ProcessError {
+    tracing::error!(%error, "a command could not be run");
+    ProcessError::Unavailable("the host could not run it; its log says why".into())
 }

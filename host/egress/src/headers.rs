@@ -57,6 +57,9 @@ const NOT_FOR_A_GUEST: &[&str] = &[
     "www-authenticate",
 ];
 
+/// With a secret, neither: pieces of an answer that repeats it would hold pieces of it.
+const NOT_WITH_A_SECRET: &[HeaderName] = &[header::RANGE, header::IF_RANGE];
+
 /// What a trailer may not say after the fact, beside all that.
 const NOT_IN_TRAILERS: &[&str] = &[
     "content-encoding",
@@ -115,6 +118,20 @@ pub(crate) fn outgoing(
             env!("CARGO_PKG_VERSION")
         )));
     Ok(headers)
+}
+
+/// Whether a request may be sent with a secret.
+///
+/// # Errors
+/// [`InvalidRequest::HeaderForbidden`].
+pub(crate) fn fit_for_a_secret(headers: &HeaderMap) -> Result<(), InvalidRequest> {
+    match NOT_WITH_A_SECRET
+        .iter()
+        .any(|name| headers.contains_key(name))
+    {
+        true => Err(InvalidRequest::HeaderForbidden),
+        false => Ok(()),
+    }
 }
 
 /// Servers that hand headers on as variables take `_` and `-` for the same.

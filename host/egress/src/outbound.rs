@@ -114,6 +114,9 @@ impl Visit {
         let secrets = &*self.outbound.secrets;
         let carried = carried(secrets, &reach.credentials, &request.origin).await?;
         self.refuse_secrets(&request)?;
+        if !carried.is_empty() {
+            headers::fit_for_a_secret(&headers)?;
+        }
         let credentials: Vec<String> = carried.iter().map(|one| one.name().to_owned()).collect();
         let line = self.ledger.begin(
             &request.origin,

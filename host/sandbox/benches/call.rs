@@ -26,6 +26,7 @@ use async_trait::async_trait;
 use capability::{Denial, Grant, Manifest, Policy, RawProjectGrant, Running, Source};
 use confine::{Command, Launcher, Limits, Mount, Network};
 use flow::id::Role;
+use sandbox::message::http::{self, Head, HttpError, Piece};
 use sandbox::message::model::{Alias, ModelError, Request, Response};
 use sandbox::message::process::{self, ProcessError, ProjectCommand};
 use sandbox::message::release::{Health, ReleaseError, Version};
@@ -442,6 +443,16 @@ impl Services for Nothing {
     fn alias(&self, _: &str) -> Option<Alias> {
         None
     }
+
+    async fn request(&self, _: http::Request) -> Result<Head, HttpError> {
+        Err(HttpError::Denied)
+    }
+
+    async fn read_body(&self, _: u64) -> Result<Piece, HttpError> {
+        Err(HttpError::Invalid)
+    }
+
+    fn close_body(&self, _: u64) {}
 
     fn note(&self, _: String) {}
 

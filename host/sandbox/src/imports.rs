@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use capability::Grant;
 use capability::question::line_for_interface;
+use capability::{Capability, Grant};
 use flow::id::Role;
 use wasmparser::{Encoding, Parser, Payload};
 
@@ -25,13 +25,16 @@ const WASI_BASE: [&str; 5] = [
     "wasi:random/",
 ];
 
+/// WASI interfaces that a grant holds or does not, in any version 0.2.
+const WASI_GRANTED: [&str; 2] = ["wasi:http/types", "wasi:http/outgoing-handler"];
+
 /// The package's shared types, which every role's interface refers to.
 const SKILL_TYPES: &str = "moat:skill/types@0.1.0";
 
 /// What a component asks for and offers.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Imports {
-    /// `moat:host` interfaces.
+    /// What a grant holds or does not: `moat:host` interfaces, and those of WASI for requests.
     pub host: BTreeSet<String>,
     /// The WASI base.
     pub wasi_base: BTreeSet<String>,
@@ -99,6 +102,9 @@ impl Imports {
     fn import(&mut self, name: &str) {
         let set = match name {
             _ if name.starts_with("moat:host/") => &mut self.host,
+            _ if WASI_GRANTED.contains(&without_version(name)) && is_wasi_02(name) => {
+                &mut self.host
+            }
             // Records and variants only: nothing can be called through it.
             SKILL_TYPES => return,
             _ if WASI_BASE.iter().any(|base| name.starts_with(base)) && is_wasi_02(name) => {
@@ -121,28 +127,18 @@ impl Imports {
         }
         let granted = grant.interfaces();
         for import in &self.host {
-            let interface = import.strip_suffix("@0.1.0").unwrap_or(import);
-            let Some(line) =
-                line_for_interface(interface).or(granted.contains(interface).then_some(""))
+            let interface = without_version(import);
+            let known = line_for_interface(interface).or(granted.contains(interface).then_some(""));
+            let Some(line) = known.filter(|_| is_wasi_02(import) || import.ends_with("@0.1.0"))
             else {
                 return Err(LoadError::Unknown {
                     import: import.clone(),
                 });
             };
-            if interface == import {
-                return Err(LoadError::Unknown {
-                    import: import.clone(),
-                });
-            }
             if !granted.contains(interface) {
-                let withheld = grant.withheld().iter().find(|denial| {
-                    interface.ends_with(match denial.capability {
-                        capability::Capability::Processes => "/process",
-                        capability::Capability::Model => "/model",
-                        capability::Capability::Release => "/release",
-                        _ => "\0",
-                    })
-                });
+                let about = capability_of(interface);
+                let mut withheld = grant.withheld().iter();
+                let withheld = withheld.find(|denial| Some(denial.capability) == about);
                 let line = withheld.map_or_else(|| line.to_owned(), |denial| denial.line.clone());
                 return Err(LoadError::NotGranted {
                     import: import.clone(),
@@ -182,9 +178,24 @@ pub(crate) fn role_interface(role: Role) -> String {
     format!("moat:skill/{role}@0.1.0")
 }
 
+fn without_version(import: &str) -> &str {
+    import.split_once('@').map_or(import, |(name, _)| name)
+}
+
 fn is_wasi_02(name: &str) -> bool {
-    name.rsplit_once('@').is_some_and(|(_, version)| {
-        version.starts_with("0.2.") && version[4..].bytes().all(|b| b.is_ascii_digit())
+    let version = name.split_once('@').map_or("", |(_, version)| version);
+    let patch = version.strip_prefix("0.2.").unwrap_or("");
+    name.starts_with("wasi:") && !patch.is_empty() && patch.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// What must be granted for an interface to be linked.
+fn capability_of(interface: &str) -> Option<Capability> {
+    Some(match interface {
+        "moat:host/process" => Capability::Processes,
+        "moat:host/model" => Capability::Model,
+        "moat:host/release" => Capability::Release,
+        _ if WASI_GRANTED.contains(&interface) => Capability::Network,
+        _ => return None,
     })
 }
 
@@ -199,7 +210,16 @@ mod tests {
             "wasi:cli/environment@0.2.6",
             "wasi:cli/environment@0.3.0",
             "wasi:cli/environment",
-            "wasi:http/outgoing-handler@0.2.6",
+            "wasi:cli/environment@0.2.",
+            "wasi:cli/environment@0.2.6@0.2.6",
+            "wasi:http/incoming-handler@0.2.6",
+            "wasi:http/outgoing-handler@0.3.0",
+            "wasi:http/outgoing-handler@0.2.6-rc",
+            "wasi:http/outgoing-handler",
+            "wasi:http/types@0.2.6@0.2.6",
+            "wasi:http/handler@0.2.6",
+            "wasi:http2/outgoing-handler@0.2.6",
+            "moat:http/outgoing-handler@0.2.6",
             "wasi:sockets/tcp@0.2.6",
             "wasi:clix/a@0.2.0",
             "moat:hosts/process@0.1.0",
@@ -207,7 +227,12 @@ mod tests {
             imports.import(name);
         }
         assert_eq!(imports.wasi_base.len(), 1);
-        assert_eq!(imports.other.len(), 6);
+        assert_eq!(imports.other.len(), 15);
+        assert!(imports.host.is_empty());
+        for name in ["wasi:http/types@0.2.0", "wasi:http/outgoing-handler@0.2.12"] {
+            imports.import(name);
+        }
+        assert_eq!(imports.host.len(), 2);
     }
 
     #[test]

@@ -39,7 +39,12 @@ impl Worker {
         let command = Command {
             program: "/moat".into(),
             args: vec![worker::ASKED.into()],
-            env: [("RUST_BACKTRACE".into(), "0".into())].into(),
+            // Threads for what a guest waits for: by itself the runtime takes one for each processor, which may be more than it can have.
+            env: [
+                ("RUST_BACKTRACE".into(), "0".into()),
+                ("TOKIO_WORKER_THREADS".into(), "2".into()),
+            ]
+            .into(),
             directory: "/".into(),
             mounts,
             network: Network::None,

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use capability::{Denial, Running};
 
+use crate::message::http::{self, Head, HttpError, Piece};
 use crate::message::model::{Alias, ModelError, Request, Response};
 use crate::message::process::{Command, Output, ProcessError, ProjectCommand};
 use crate::message::release::{Health, ReleaseError, Version};
@@ -22,6 +23,13 @@ pub trait Services: Send + Sync {
     async fn chat(&self, request: Request) -> Result<Response, ModelError>;
     /// Tells about an alias, if the project configures it.
     fn alias(&self, name: &str) -> Option<Alias>;
+    /// Makes a request that the grant allows, once and without following where the answer points to. The body stays open until it is read to its
+    /// end or to an error, or closed.
+    async fn request(&self, request: http::Request) -> Result<Head, HttpError>;
+    /// Waits for what comes next of an open body.
+    async fn read_body(&self, id: u64) -> Result<Piece, HttpError>;
+    /// Gives up a body, if it is open.
+    fn close_body(&self, id: u64);
     /// Tells a watching person; the text is one short clean line.
     fn note(&self, text: String);
     /// Lists releases.

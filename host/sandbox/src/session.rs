@@ -147,6 +147,7 @@ impl Session {
             ended = tokio::time::timeout(wall + GRACE, conversation) => Some(ended),
             () = disk.exceeded() => None,
         };
+        record.bodies.close_all(services);
         let answer = match ended {
             Some(Ok(Ok(done))) => answer(done, record, self.command, &limits, begun),
             Some(Ok(Err(Stopped::Call(error)))) => Err(error),

@@ -23,6 +23,8 @@
     reason = "the bindings' documentation is that of the WIT files"
 )]
 
+#[cfg(feature = "http")]
+pub mod http;
 #[cfg(feature = "report")]
 pub mod report;
 
@@ -43,6 +45,19 @@ macro_rules! roles {
 
             pub use exports::moat::skill::$name::*;
             pub use moat::host;
+
+            /// `?` on a request: a program acts on the case, a person reads the text.
+            #[cfg(feature = "http")]
+            impl From<crate::http::Error> for SkillError {
+                fn from(error: crate::http::Error) -> SkillError {
+                    match error {
+                        crate::http::Error::Denied => SkillError::Denied(error.to_string()),
+                        crate::http::Error::OutOfBudget => SkillError::OutOfBudget(error.to_string()),
+                        _ if error.may_pass() => SkillError::Retryable(error.to_string()),
+                        _ => SkillError::Failed(error.to_string()),
+                    }
+                }
+            }
 
             /// Tells a watching person, in a few words, what is going on.
             pub fn note(text: impl AsRef<str>) {

@@ -1,5 +1,7 @@
 //! A job that does what its input says, good or bad: `{"do": "read", "path": "a"}`.
 
+mod http;
+
 use std::fs;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -116,6 +118,14 @@ impl Guest for Probe {
                 }
             }
             "chat" => Ok(chatted(&input)),
+            "fetch" => Ok(http::fetch(&input)),
+            "ask" => Ok(http::ask(&input)),
+            "hold" => Ok(http::hold(&input)),
+            "drop-all" => Ok(http::drop_all(&input)),
+            "abandon" => Ok(http::abandon(&input)),
+            "mutate" => Ok(http::mutate(&input)),
+            "fields" => Ok(http::fields(&input)),
+            "unsent" => Ok(http::unsent(&input)),
             "release" => Ok(json!(format!("{:?}", release::versions()))),
             other => return Err(SkillError::InvalidInput(format!("what is {other:?}?"))),
         };

@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 
 use crate::context::Context;
 use crate::models::{StepModels, Trouble};
+use crate::network::StepNetwork;
 use crate::record::{About, CallRecord};
 use crate::releases::Releases;
 use crate::services::StepServices;
@@ -65,6 +66,7 @@ pub(crate) async fn call<I: Serialize, O: DeserializeOwned>(
             context.ledger.clone(),
             context.watcher.clone(),
         ),
+        network: StepNetwork::new(&context.house.outbound, grant.clone()),
         wall,
         watcher: context.watcher.clone(),
         record,
@@ -94,6 +96,7 @@ pub(crate) async fn call<I: Serialize, O: DeserializeOwned>(
         wall_ms: wall.as_millis() as u64,
     }));
     let events = services.record.events(step, &answer);
+    services.record.network(services.network.used());
     let recorded = services.record.end(&answer);
     let output = match (recorded, answer) {
         // An answer that left no trace is none.

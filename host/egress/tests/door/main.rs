@@ -6,6 +6,9 @@
 )]
 
 mod addresses;
+mod answers;
+mod credentials;
+mod http2;
 mod proxied;
 mod requests;
 mod server;

@@ -1,5 +1,6 @@
 //! The broker's side of host calls: asks the grant, does what is allowed, records everything.
 
+mod http;
 mod model;
 mod process;
 mod progress;
@@ -44,6 +45,7 @@ pub(crate) struct Record {
     pub(crate) denials: BTreeMap<Denial, u32>,
     pub(crate) host_calls: u64,
     pub(crate) progress: progress::Pace,
+    pub(crate) bodies: http::Bodies,
 }
 
 impl Record {
@@ -65,6 +67,9 @@ impl Record {
                 "moat:host/model" => model::answer(grant, services, function, args).await,
                 "moat:host/progress" => {
                     progress::answer(&mut self.progress, services, function, args)
+                }
+                crate::message::http::INTERFACE => {
+                    http::answer(&mut self.bodies, grant, services, function, args).await
                 }
                 "moat:host/release" => release::answer(grant, services, function, args).await,
                 _ => Reply::Malformed,

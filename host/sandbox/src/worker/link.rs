@@ -10,6 +10,8 @@ use wasmtime_wasi::random::WasiRandom;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::message::ToBroker;
+use crate::message::http::INTERFACE as HTTP;
+use crate::worker::http::Http;
 use crate::worker::limiter::Limiter;
 use crate::worker::{Broker, value};
 
@@ -19,6 +21,7 @@ pub(crate) struct Guest {
     pub(crate) table: ResourceTable,
     pub(crate) limiter: Limiter,
     pub(crate) broker: Broker,
+    pub(crate) http: Http,
 }
 
 impl WasiView for Guest {
@@ -44,6 +47,10 @@ pub(crate) fn linker(
 ) -> wasmtime::Result<Linker<Guest>> {
     let mut linker = Linker::new(engine);
     wasi_base(&mut linker)?;
+    if interfaces.iter().any(|one| one == HTTP) {
+        // Types and the outgoing handler; a request has no way out but the broker.
+        wasmtime_wasi_http::p2::add_only_http_to_linker_sync(&mut linker)?;
+    }
     for (name, item) in component.component_type().imports(engine) {
         let granted = name
             .strip_suffix("@0.1.0")

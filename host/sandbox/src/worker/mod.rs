@@ -1,6 +1,7 @@
 //! The worker: a confined process that compiles one component, or opens one and runs calls of it, and talks to the broker over descriptor 3.
 
 mod engine;
+mod http;
 mod limiter;
 mod link;
 mod run;
@@ -9,6 +10,7 @@ mod value;
 use std::io::{BufReader, Error, Write as _};
 use std::os::fd::FromRawFd as _;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::message::{ToBroker, ToWorker, frame, read_frame};
@@ -44,9 +46,35 @@ impl Broker {
     /// Asks for a host function and waits for its answer.
     pub(crate) fn ask(&self, call: &ToBroker) -> std::io::Result<serde_json::Value> {
         let mut stream = self.stream()?;
+        Broker::ask_on(&mut stream, call)
+    }
+
+    /// Asks, unless what it would be asked for is over: no call is made in the name of the next one.
+    pub(crate) fn ask_unless(
+        &self,
+        over: &AtomicBool,
+        call: &ToBroker,
+    ) -> std::io::Result<serde_json::Value> {
+        let mut stream = self.stream()?;
+        if over.load(Ordering::Acquire) {
+            return Err(Error::other("the call has ended"));
+        }
+        Broker::ask_on(&mut stream, call)
+    }
+
+    /// Waits for what is being asked, and has [`Broker::ask_unless`] ask no more.
+    pub(crate) fn close(&self, over: &AtomicBool) {
+        let _under_way = self.stream();
+        over.store(true, Ordering::Release);
+    }
+
+    fn ask_on(
+        stream: &mut BufReader<UnixStream>,
+        call: &ToBroker,
+    ) -> std::io::Result<serde_json::Value> {
         // In one write: two would wake the broker twice.
         stream.get_mut().write_all(&frame(call)?)?;
-        match read_frame(&mut *stream)? {
+        match read_frame(stream)? {
             Some(ToWorker::Answer(value)) => Ok(value),
             _ => Err(Error::other("the broker sent no answer")),
         }

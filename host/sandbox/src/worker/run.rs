@@ -11,6 +11,7 @@ use wasmtime_wasi::{FsPerms, I32Exit, WasiCtx};
 
 use crate::imports::role_interface;
 use crate::message::{Done, Failure, Files, OpenRequest, RunRequest};
+use crate::worker::http::Http;
 use crate::worker::limiter::Limiter;
 use crate::worker::link::{Guest, linker};
 use crate::worker::{Broker, COMPILED, COMPONENT, OUT, VIEW, engine, value};
@@ -64,6 +65,7 @@ impl Opened {
             Err(error) => return never_ran(Failure::Trap(format!("{error:#}"))),
         };
         let outcome = self.call(&mut store, &request);
+        store.data().http.end();
         let fuel = request.limits.fuel - store.get_fuel().unwrap_or(0).min(request.limits.fuel);
         let limiter = &store.data().limiter;
         let outcome = outcome.map_err(|failure| match failure {
@@ -107,6 +109,7 @@ impl Opened {
             table,
             limiter: Limiter::new(limits.memory_bytes),
             broker: self.broker.clone(),
+            http: Http::new(self.broker.clone(), limits.sent_bytes),
         };
         let mut store = Store::new(&self.engine, guest);
         store.limiter(|guest| &mut guest.limiter);

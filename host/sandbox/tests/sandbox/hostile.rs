@@ -185,3 +185,114 @@ async fn what_a_compiling_worker_leaves_is_taken_only_if_it_is_a_plain_file() {
         assert!(left.is_empty(), "{wish}: {left:?}");
     }
 }
+
+/// A request that the grant allows, as a worker tells it.
+fn asked() -> serde_json::Value {
+    json!({"method": "GET", "scheme": "https", "authority": "api.example.com", "path-with-query": "/v1/hello", "headers": [], "body": "",
+        "connect-timeout-ms": null, "first-byte-timeout-ms": null, "between-bytes-timeout-ms": null})
+}
+
+fn handle(args: &serde_json::Value) -> String {
+    format!("call wasi:http/outgoing-handler handle {args}")
+}
+
+#[tokio::test]
+async fn requests_that_no_worker_of_ours_makes_end_the_call() {
+    let (answer, place) = call(&handle(&json!([asked(), []])), MANIFEST).await;
+    assert!(answer.is_ok(), "{answer:?}");
+    assert_eq!(place.seen.web.count(), 1, "this one is well-formed");
+    assert_eq!(place.seen.web.open(), 0);
+    let with = |key: &str, value: serde_json::Value| {
+        let mut one = asked();
+        one[key] = value;
+        handle(&json!([one, []]))
+    };
+    let header = |name: &str, value: &str| with("headers", json!([{"name": name, "value": value}]));
+    let mut missing = asked();
+    missing.as_object_mut().unwrap().remove("body");
+    let mut calls = vec![
+        handle(&json!([])),
+        handle(&json!([asked()])),
+        handle(&json!([asked(), [], []])),
+        handle(&json!([asked(), "all"])),
+        handle(&json!([missing, []])),
+        with("unknown", json!(1)),
+        with("body", json!("not base64")),
+        with("body", json!([1, 2])),
+        with("body", json!("A".repeat(2 << 20))),
+        with("method", json!(7)),
+        with("connect-timeout-ms", json!(-1)),
+        header("x", "DQo="),
+        header("X", "eA=="),
+        header("", "eA=="),
+        header("x y", "eA=="),
+        header("x\r\ny", "eA=="),
+        header("x", "plain text"),
+    ];
+    for name in [
+        "host",
+        "authorization",
+        "cookie",
+        "content-length",
+        "transfer-encoding",
+        "connection",
+        "expect",
+        "proxy-authorization",
+    ] {
+        calls.push(header(name, "eA=="));
+    }
+    let handler = "call wasi:http/outgoing-handler";
+    calls.extend([
+        format!("{handler} read-body [1,[]]"),
+        format!("{handler} read-body [0,[]]"),
+        format!("{handler} read-body [\"1\",[]]"),
+        format!("{handler} connect []"),
+        format!("call wasi:http/types handle {}", json!([asked(), []])),
+        "call wasi:http/incoming-handler handle []".into(),
+        "call wasi:sockets/tcp connect []".into(),
+    ]);
+    for what in calls {
+        let (answer, place) = call(&what, MANIFEST).await;
+        assert!(
+            matches!(answer, Err(CallError::Protocol { .. })),
+            "{what:.200}: {answer:?}"
+        );
+        assert_eq!(place.seen.web.count(), 0, "{what:.200}");
+    }
+    let (answer, place) = call(&handle(&json!([asked(), []])), &without("[[network]]")).await;
+    assert!(
+        matches!(answer, Err(CallError::Protocol { .. })),
+        "{answer:?}"
+    );
+    assert_eq!(place.seen.web.count(), 0);
+}
+
+#[tokio::test]
+async fn the_grant_is_asked_again_whatever_the_worker_says() {
+    for (key, value) in [
+        ("authority", "evil.com"),
+        ("authority", "api.example.com@evil.com"),
+        ("authority", "api.example.com\u{0}.evil.com"),
+        ("authority", "api.example.com\r\nx: y"),
+        ("scheme", "http"),
+        ("scheme", "file"),
+        ("method", "DELETE"),
+        ("method", "GET /v1 HTTP/1.1\r\nhost: evil.com\r\n\r\nGET"),
+        ("path-with-query", "/v2"),
+        ("path-with-query", "https://evil.com/v1"),
+        ("path-with-query", "/v1 HTTP/1.1\r\nhost: evil.com"),
+        ("path-with-query", "/v1?a\nb"),
+        ("path-with-query", "/v1#a"),
+        ("path-with-query", "v1"),
+    ] {
+        let mut one = asked();
+        one[key] = json!(value);
+        let (answer, place) = call(&handle(&json!([one, []])), MANIFEST).await;
+        assert!(answer.is_ok(), "{key} {value:?}: {answer:?}");
+        assert_eq!(place.seen.web.count(), 0, "{key} {value:?}");
+    }
+    // Ids that it never got are not closed; the services would say so.
+    let many: Vec<u64> = (0..100_000).collect();
+    let (answer, _) = call(&handle(&json!([asked(), many])), MANIFEST).await;
+    assert!(answer.is_ok(), "{answer:?}");
+}

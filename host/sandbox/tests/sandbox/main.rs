@@ -8,9 +8,11 @@
 
 mod guest;
 mod hostile;
+mod http;
 mod ordinary;
 mod place;
 mod session;
+mod web;
 
 use std::process::Command as Program;
 use std::time::{Duration, Instant};
@@ -149,6 +151,7 @@ async fn an_undeclared_interface_is_refused_at_load_with_the_line() {
     let place = Place::new();
     let table = [
         ("[[processes]]\nproject", "moat:host/process"),
+        ("[[network]]", "wasi:http/"),
         ("[model]", "moat:host/model"),
         ("[release]", "moat:host/release"),
     ];
@@ -156,7 +159,7 @@ async fn an_undeclared_interface_is_refused_at_load_with_the_line() {
         let mut manifest = without(section);
         if section.starts_with("[[processes]]") {
             let start = manifest.find("[[processes]]").unwrap();
-            let end = start + manifest[start..].find("\n[model]").unwrap();
+            let end = start + manifest[start..].find("\n[[network]]").unwrap();
             manifest.replace_range(start..end, "");
         }
         match place.sandbox.load(&PROBE, &grant(&manifest)).await {

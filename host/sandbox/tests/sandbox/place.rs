@@ -8,12 +8,15 @@ use async_trait::async_trait;
 use capability::denial::Capability;
 use capability::{Denial, Grant, Manifest, Policy, RawProjectGrant, Running, Source};
 use confine::Launcher;
+use sandbox::message::http::{self, Head, HttpError, Piece};
 use sandbox::message::model::{Alias, ModelError, Request, Response, StopReason, Usage};
 use sandbox::message::process::{Command, Ending, Output, ProcessError, ProjectCommand};
 use sandbox::message::release::{Health, ReleaseError, Version};
 use sandbox::{Answer, Call, CallError, Entry, Ran, Sandbox, SandboxConfig, Services, View};
 use serde_json::Value;
 use tempfile::TempDir;
+
+use crate::web::Web;
 
 /// Built once, as the catalog builds skills: for WebAssembly, in a target directory of its own.
 pub static PROBE: LazyLock<Vec<u8>> = LazyLock::new(|| {
@@ -53,6 +56,7 @@ pub struct Seen {
     pub commands: Mutex<Vec<(Command, Running)>>,
     pub chats: Mutex<Vec<Request>>,
     pub notes: Mutex<u64>,
+    pub web: Web,
     pub heard: Mutex<Vec<(Entry, Option<Denial>)>>,
     /// As a record that cannot be kept.
     pub deaf: Mutex<Option<String>>,
@@ -105,6 +109,18 @@ impl Services for Seen {
         })
     }
 
+    async fn request(&self, request: http::Request) -> Result<Head, HttpError> {
+        self.web.request(request).await
+    }
+
+    async fn read_body(&self, id: u64) -> Result<Piece, HttpError> {
+        self.web.read_body(id)
+    }
+
+    fn close_body(&self, id: u64) {
+        self.web.close_body(id);
+    }
+
     fn note(&self, _text: String) {
         *self.notes.lock().unwrap() += 1;
     }
@@ -151,6 +167,12 @@ program = "cargo"
 args = [["metadata"]]
 reason = "test"
 
+[[network]]
+host = "api.example.com"
+methods = ["GET", "POST"]
+paths = ["/v1"]
+reason = "test"
+
 [model]
 aliases = ["small"]
 max-tokens = 10
@@ -171,6 +193,7 @@ read = ["."]
 write = ["."]
 commands = ["*"]
 programs = ["*"]
+network = ["*"]
 models = ["*"]
 env = ["*"]
 max-tokens = 10
@@ -181,7 +204,7 @@ time = "20s"
 
 pub fn grant(manifest: &str) -> Arc<Grant> {
     let manifest = Manifest::parse(manifest, "skill.toml").unwrap();
-    let text = r#"{"skill":"probe","read":["."],"write":["."],"commands":["test"],"programs":["cargo"],"models":["small"],"env":["SHOWN"],"release":true}"#;
+    let text = r#"{"skill":"probe","read":["."],"write":["."],"commands":["test"],"programs":["cargo"],"network":["api.example.com"],"models":["small"],"env":["SHOWN"],"release":true}"#;
     let raw: RawProjectGrant = serde_json::from_str(text).unwrap();
     let project = raw
         .check(

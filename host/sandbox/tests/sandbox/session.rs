@@ -11,7 +11,7 @@ use crate::kill_workers;
 use crate::place::{MANIFEST, PROBE, Place, grant};
 
 impl Place {
-    async fn open(&self, grant: &Arc<Grant>) -> Session {
+    pub async fn open(&self, grant: &Arc<Grant>) -> Session {
         let loaded = self.sandbox.load(&PROBE, grant).await.unwrap();
         let view = View {
             writable: grant.writable(),
@@ -21,7 +21,7 @@ impl Place {
         session.await.unwrap()
     }
 
-    async fn ask(&self, session: &mut Session, input: Value) -> Result<Answer, CallError> {
+    pub async fn ask(&self, session: &mut Session, input: Value) -> Result<Answer, CallError> {
         let role = flow::id::Role::Job;
         session.call(role, input, vec![], self.seen.as_ref()).await
     }

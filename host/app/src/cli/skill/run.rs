@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use capability::{Grant, RelPath};
 use clap::Args;
-use driver::{About, CallMeter, CallRecord, StepModels, StepServices};
+use driver::{About, CallMeter, CallRecord, StepModels, StepNetwork, StepServices};
 use flow::money::Reservation;
 use sandbox::Call;
 use serde_json::{Value, json};
@@ -95,6 +95,7 @@ impl Run {
                 meter.clone(),
                 watcher.clone(),
             ),
+            network: StepNetwork::new(&house.outbound, grant.clone()),
             wall: Duration::from_millis(grant.limits().wall_ms),
             watcher,
         };
@@ -118,6 +119,7 @@ impl Run {
         };
         let services = Arc::new(services);
         let answer = house.sandbox.call(&loaded, call, services.clone()).await;
+        services.record.network(services.network.used());
         services.record.end(&answer)?;
         let answer = answer?;
         let spend = meter.spend();
