@@ -13,7 +13,7 @@ use rustix::pipe::PipeFlags;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::TcpListener;
 
-use crate::child::ASKED;
+use crate::child::{self, ASKED};
 use crate::command::{Command, Ending, Finished, Level, Network};
 use crate::disk::DiskWatch;
 use crate::door::{self, Awaited};
@@ -62,6 +62,11 @@ impl Launcher {
     /// Accepts this level where the kernel has no more, instead of the full one alone. What held is in [`Finished::level`].
     pub fn accepting(self, least: Level) -> Launcher {
         Launcher { least, ..self }
+    }
+
+    /// What this machine's kernel will hold programs with. Where that is less than is accepted, none is run.
+    pub fn attainable(&self) -> Level {
+        child::attainable(Level::Namespaces).unwrap_or(Level::Namespaces)
     }
 
     /// Runs a program to its end. Dropping the future kills it with all that it started.

@@ -85,26 +85,28 @@ impl Services for StepServices {
             scratch: &self.scratch,
             writes: Writes::Discarded,
         };
-        let proxy = match terms.network {
-            true => Some(Proxy::new(self.network.visit()).map_err(|error| not_run(&error))?),
-            false => None,
+        let proxy = Proxied {
+            proxy: match terms.network {
+                true => Some(Proxy::new(self.network.visit()).map_err(|error| not_run(&error))?),
+                false => None,
+            },
+            record: &self.record,
         };
         let granted = terms.wall_ms.map_or(self.wall, Duration::from_millis);
         let asked = Terms {
             wall: asked.min(granted).min(self.wall),
             memory_bytes: terms.memory_bytes,
-            proxy: proxy.as_ref(),
+            proxy: proxy.proxy.as_ref(),
         };
         // Noted before: a command that is under way when its call is given up was run all the same.
-        self.record.command(&name, self.house.confinement());
+        self.record.command(&name, self.house.launcher.attainable());
         let ran = on_view
             .run(&argv, &command.directory, command.stdin, asked)
             .await;
-        let denials = proxy.map(|proxy| proxy.denials()).unwrap_or_default();
-        for (denial, times) in &denials {
-            let recorded = self.record.refused(denial, *times).await;
-            recorded.map_err(|why| not_run(&why))?;
+        if let Ok(finished) = &ran {
+            self.record.held(&name, finished.level);
         }
+        let denials = proxy.recorded().await.map_err(|why| not_run(&why))?;
         let output = match ran {
             Ok(finished) => Output {
                 ending: match finished.ending {
@@ -180,6 +182,34 @@ impl Services for StepServices {
 impl StepServices {
     fn releases(&self) -> Result<&Releases, ReleaseError> {
         self.releases.as_ref().ok_or(ReleaseError::NotConfigured)
+    }
+}
+
+/// The proxy of a command under way, where it has one. What it refused is counted also when the command is given up.
+struct Proxied<'a> {
+    proxy: Option<Proxy>,
+    record: &'a CallRecord,
+}
+
+impl Proxied<'_> {
+    /// Puts what was refused into the record, and gives it.
+    async fn recorded(mut self) -> Result<Vec<(Denial, u32)>, String> {
+        let Some(proxy) = self.proxy.take() else {
+            return Ok(vec![]);
+        };
+        let denials = proxy.denials();
+        for (denial, times) in &denials {
+            self.record.refused(denial, *times).await?;
+        }
+        Ok(denials)
+    }
+}
+
+impl Drop for Proxied<'_> {
+    fn drop(&mut self) {
+        for (denial, times) in self.proxy.iter().flat_map(Proxy::denials) {
+            self.record.count_refused(&denial, times);
+        }
     }
 }
 

@@ -30,9 +30,7 @@ use sandbox::message::http::{self, Head, HttpError, Piece};
 use sandbox::message::model::{Alias, ModelError, Request, Response};
 use sandbox::message::process::{self, ProcessError, ProjectCommand};
 use sandbox::message::release::{Health, ReleaseError, Version};
-use sandbox::{
-    Call, Entry, Loaded, Ran, Sandbox, SandboxConfig, Services, Session, View,
-};
+use sandbox::{Call, Entry, Loaded, Ran, Sandbox, SandboxConfig, Services, Session, View};
 use serde_json::{Value, json};
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{

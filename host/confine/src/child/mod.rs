@@ -12,6 +12,8 @@ mod restrict;
 mod seccomp;
 pub(crate) mod sys;
 
+pub(crate) use restrict::attainable;
+
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};

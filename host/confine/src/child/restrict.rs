@@ -27,7 +27,7 @@ pub(crate) fn all(specification: &Specification) -> Result<Level, Failed> {
 const LANDLOCK_ABI_MIN: i32 = 3;
 
 /// What the kernel can do, asked of it without a side effect: what goes wrong with a Landlock that is there is never taken for its absence.
-fn attainable(least: Level) -> std::io::Result<Level> {
+pub(crate) fn attainable(least: Level) -> std::io::Result<Level> {
     match (sys::landlock_abi(), least) {
         (Ok(LANDLOCK_ABI_MIN..), _) => Ok(Level::Full),
         (_, Level::Namespaces) => Ok(Level::Namespaces),

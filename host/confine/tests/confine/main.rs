@@ -12,6 +12,14 @@ mod door;
 mod faults;
 mod ordinary;
 mod place;
+mod proxied;
+// The stand-ins that the proxy's own tests use.
+#[path = "../../../egress/tests/door/server.rs"]
+#[allow(dead_code, reason = "not all of it is needed here")]
+mod server;
+#[path = "../../../egress/tests/door/world.rs"]
+#[allow(dead_code, reason = "not all of it is needed here")]
+mod world;
 
 use std::path::Path;
 use std::process::Stdio;

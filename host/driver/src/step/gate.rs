@@ -162,7 +162,12 @@ async fn command(
         writes: Writes::ToView,
     };
     let finished = on_view
-        .run(argv, "", vec![], Terms::offline(Duration::from_millis(timeout_ms)))
+        .run(
+            argv,
+            "",
+            vec![],
+            Terms::offline(Duration::from_millis(timeout_ms)),
+        )
         .await
         .map_err(|error| setup(source, &error))?;
     let text = format!(
