@@ -58,7 +58,8 @@ impl Head {
         else {
             return Err(MALFORMED);
         };
-        if version != 1 {
+        // Some clients still ask a proxy for a connection in the older version; nothing of it is passed on.
+        if version != 1 && method != "CONNECT" {
             return Err(VERSION);
         }
         if !target.bytes().all(|byte| byte.is_ascii_graphic()) {

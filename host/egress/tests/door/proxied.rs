@@ -316,7 +316,7 @@ async fn connect_is_no_tunnel_for_another_host_or_protocol() {
         format!("CONNECT {at} HTTP/1.1\r\nHost: {at}\r\nContent-Length: 4\r\n\r\nabcd").as_bytes(),
         format!("GET https://{at}/v1 HTTP/1.1\r\nHost: {at}\r\n\r\n").as_bytes(),
         format!("GET http://user@{at}/v1 HTTP/1.1\r\nHost: {at}\r\n\r\n").as_bytes(),
-        format!("CONNECT {at} HTTP/1.0\r\n\r\n").as_bytes(),
+        format!("GET http://{at}/v1 HTTP/1.0\r\n\r\n").as_bytes(),
     ] {
         let answer = running.say(bytes);
         assert!(
@@ -324,6 +324,8 @@ async fn connect_is_no_tunnel_for_another_host_or_protocol() {
             "{answer}"
         );
     }
+    let older = running.say(format!("CONNECT {at} HTTP/1.0\r\n\r\n").as_bytes());
+    assert_eq!(status(&older), "200");
     // What was sent before the answer could be for nobody else.
     let early = format!("CONNECT {at} HTTP/1.1\r\nHost: {at}\r\n\r\n{request}");
     assert!(!running.say(early.as_bytes()).contains("hello"));

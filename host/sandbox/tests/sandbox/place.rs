@@ -194,6 +194,7 @@ write = ["."]
 commands = ["*"]
 programs = ["*"]
 network = ["*"]
+online = ["*"]
 models = ["*"]
 env = ["*"]
 max-tokens = 10
@@ -204,7 +205,7 @@ time = "20s"
 
 pub fn grant(manifest: &str) -> Arc<Grant> {
     let manifest = Manifest::parse(manifest, "skill.toml").unwrap();
-    let text = r#"{"skill":"probe","read":["."],"write":["."],"commands":["test"],"programs":["cargo"],"network":["api.example.com"],"models":["small"],"env":["SHOWN"],"release":true}"#;
+    let text = r#"{"skill":"probe","read":["."],"write":["."],"commands":["test"],"programs":["cargo"],"online":["test"],"network":["api.example.com"],"models":["small"],"env":["SHOWN"],"release":true}"#;
     let raw: RawProjectGrant = serde_json::from_str(text).unwrap();
     let project = raw
         .check(
