@@ -106,6 +106,10 @@ impl OnView<'_> {
             inside: BUILD.into(),
         });
         let mut env = self.house.tools.env();
+        if terms.proxy.is_some() {
+            // What tells tools that there is no network.
+            env.retain(|name, _| !matches!(name.as_str(), "CARGO_NET_OFFLINE" | "GOPROXY"));
+        }
         env.extend(self.project.env.clone());
         for (name, value) in [
             ("CARGO_TARGET_DIR", "/build/target"),
