@@ -100,6 +100,8 @@ impl Mount {
 pub enum Network {
     /// A loopback of its own, shared with nothing.
     None,
+    /// As `None`, and on that loopback one listener, at [`crate::DOOR_PORT`], which the host serves: see [`crate::Launcher::run_with_door`].
+    Door,
     /// The host's network; for services that the project deploys.
     Host,
 }
@@ -157,10 +159,12 @@ pub enum Ending {
     DiskFull,
 }
 
-/// What held the program.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// What held the program, the lower level first. There is none without namespaces and seccomp.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Level {
-    /// Namespaces, Landlock and seccomp together: the only level there is; a machine that lacks one of them is refused.
+    /// Namespaces and seccomp, on a kernel without Landlock, or with less of it than `Full` asks for: of two layers over the files one.
+    Namespaces,
+    /// Namespaces, Landlock and seccomp together.
     Full,
 }
 
@@ -177,6 +181,6 @@ pub struct Finished {
     pub truncated: bool,
     /// Wall clock from spawn to end.
     pub duration: Duration,
-    /// What held it.
+    /// What held it. For a program that was ended before it had begun: the least that would have been accepted.
     pub level: Level,
 }

@@ -49,7 +49,9 @@ pub(crate) fn mend(step: &str) -> &'static str {
         "user namespace" => {
             "allow unprivileged user namespaces: sysctl kernel.unprivileged_userns_clone=1, user.max_user_namespaces>0; on Ubuntu, kernel.apparmor_restrict_unprivileged_userns=0 or an AppArmor profile for moat"
         }
-        "landlock" => "boot a kernel with Landlock (5.13 or newer, `landlock` in the lsm= list)",
+        "landlock" => {
+            "boot a kernel with Landlock (6.2 or newer, `landlock` in the lsm= list), or accept namespaces and seccomp alone: least-confinement = \"namespaces\" in policy.toml"
+        }
         "seccomp" => "use a kernel with CONFIG_SECCOMP_FILTER",
         "proc" => "a container must not mask /proc: run moat outside it, or with an unmasked /proc",
         "overlay" => "use a kernel that mounts overlayfs in user namespaces (5.11 or newer)",

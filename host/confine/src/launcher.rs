@@ -1,5 +1,6 @@
 //! The parent's side: starts the launcher, watches over it, and takes what it reports.
 
+use std::convert::Infallible;
 use std::fs::File;
 use std::io::{Seek as _, Write as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -10,10 +11,12 @@ use std::time::{Duration, Instant};
 use rustix::fs::MemfdFlags;
 use rustix::pipe::PipeFlags;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::net::TcpListener;
 
-use crate::child::ASKED;
-use crate::command::{Command, Ending, Finished, Level};
+use crate::child::{self, ASKED};
+use crate::command::{Command, Ending, Finished, Level, Network};
 use crate::disk::DiskWatch;
+use crate::door::{self, Awaited};
 use crate::error::{ConfineError, mend};
 use crate::output;
 use crate::service::ServiceHandle;
@@ -26,6 +29,7 @@ const DYING: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone)]
 pub struct Launcher {
     program: PathBuf,
+    least: Level,
 }
 
 /// A confined program under way. Dropping it kills it with all that it started.
@@ -38,6 +42,8 @@ pub struct Child {
     ended: Option<Status>,
     program: PathBuf,
     disk: DiskWatch,
+    level: Option<Level>,
+    door: Option<Awaited>,
 }
 
 fn at(what: &'static str) -> impl Fn(std::io::Error) -> ConfineError {
@@ -49,19 +55,54 @@ impl Launcher {
     pub fn new(program: impl Into<PathBuf>) -> Launcher {
         Launcher {
             program: program.into(),
+            least: Level::Full,
         }
+    }
+
+    /// Accepts this level where the kernel has no more, instead of the full one alone. What held is in [`Finished::level`].
+    pub fn accepting(self, least: Level) -> Launcher {
+        Launcher { least, ..self }
+    }
+
+    /// What this machine's kernel will hold programs with. Where that is less than is accepted, none is run.
+    pub fn attainable(&self) -> Level {
+        child::attainable(Level::Namespaces).unwrap_or(Level::Namespaces)
     }
 
     /// Runs a program to its end. Dropping the future kills it with all that it started.
     ///
     /// # Errors
     /// [`ConfineError`] when it was not run, because a layer is missing or it could not be executed.
-    #[tracing::instrument(name = "confine", level = "debug", skip_all)]
     pub async fn run(&self, command: Command) -> Result<Finished, ConfineError> {
+        self.complete(command, |listener| async { drop(listener) })
+            .await
+    }
+
+    /// Runs a program that has a door ([`Network::Door`]) and nothing else of a network. `serve` is given the door's listener before the
+    /// program is executed, and is dropped with it.
+    ///
+    /// # Errors
+    /// [`ConfineError`] when it was not run, because a layer is missing or it could not be executed.
+    pub async fn run_with_door<S: Future<Output = ()>>(
+        &self,
+        mut command: Command,
+        serve: impl FnOnce(TcpListener) -> S,
+    ) -> Result<Finished, ConfineError> {
+        command.network = Network::Door;
+        self.complete(command, serve).await
+    }
+
+    #[tracing::instrument(name = "confine", level = "debug", skip_all)]
+    async fn complete<S: Future<Output = ()>>(
+        &self,
+        command: Command,
+        serve: impl FnOnce(TcpListener) -> S,
+    ) -> Result<Finished, ConfineError> {
         let begun = Instant::now();
         let (wall, max) = (command.limits.wall, command.limits.output_bytes);
         let mut child = self.begin(command, Stdio::piped(), Stdio::piped(), true)?;
         let disk = child.disk_watch();
+        let served = serve_door(child.door.take(), serve);
         let stdout = child.process.stdout.take();
         let stderr = child.process.stderr.take();
         let drained = tokio::spawn(async move {
@@ -85,6 +126,7 @@ impl Launcher {
             ending = child.wait() => ending?,
             () = tokio::time::sleep(wall) => { child.kill().await; Ending::Deadline }
             () = disk.exceeded() => { child.kill().await; Ending::DiskFull }
+            failed = served => match failed? {},
         };
         child.kill().await;
         let ((stdout, cut_out), (stderr, cut_err)) = drained.await.unwrap_or_default();
@@ -94,7 +136,7 @@ impl Launcher {
             stderr,
             truncated: cut_out || cut_err,
             duration: begun.elapsed(),
-            level: Level::Full,
+            level: child.level.unwrap_or(self.least),
         })
     }
 
@@ -146,6 +188,13 @@ impl Launcher {
         } else {
             None
         };
+        let (door, door_inside) = match command.network {
+            Network::Door => {
+                let (ours, theirs) = door::pair().map_err(at("door"))?;
+                (Some(ours), Some(copy(&theirs)?))
+            }
+            Network::None | Network::Host => (None, None),
+        };
         let passed = command
             .pass
             .iter()
@@ -159,10 +208,12 @@ impl Launcher {
             mounts: command.mounts,
             network: command.network,
             limits: command.limits,
+            least: self.least,
             by_root: rustix::process::getuid().is_root(),
             stdin_fd: given[0].as_raw_fd(),
             status_fd: given[1].as_raw_fd(),
             lifeline_fd: life.as_ref().map(|fd| fd.as_raw_fd()),
+            door_fd: door_inside.as_ref().map(|fd| fd.as_raw_fd()),
             pass_fds: passed.iter().map(|fd| fd.as_raw_fd()).collect(),
         };
         let text = serde_json::to_vec(&specification).map_err(|e| at("specification")(e.into()))?;
@@ -189,8 +240,23 @@ impl Launcher {
             ended: None,
             program: command.program,
             disk,
+            level: None,
+            door,
         })
     }
+}
+
+/// Lasts as long as somebody polls it, however soon the service ends.
+async fn serve_door<S: Future<Output = ()>>(
+    door: Option<Awaited>,
+    serve: impl FnOnce(TcpListener) -> S,
+) -> Result<Infallible, ConfineError> {
+    if let Some(door) = door
+        && let Some(listener) = door.listener().await.map_err(at("door"))?
+    {
+        serve(listener).await;
+    }
+    std::future::pending().await
 }
 
 fn nonblocking(fd: OwnedFd) -> std::io::Result<OwnedFd> {
@@ -220,8 +286,12 @@ impl Child {
         let mut _time = None;
         while let Some(status) = self.told().await? {
             match status {
-                Status::Exited { code } => return Ok(Ending::Exited(code)),
-                Status::Signalled { signal } => return Ok(Ending::Signalled(signal)),
+                Status::Exited { code } if self.level.is_some() => {
+                    return Ok(Ending::Exited(code));
+                }
+                Status::Signalled { signal } if self.level.is_some() => {
+                    return Ok(Ending::Signalled(signal));
+                }
                 Status::Running { .. } => _time = Some(tracing::debug_span!("command")),
                 Status::Gone => {}
                 failed => return Err(self.failure(failed)),
@@ -232,16 +302,39 @@ impl Child {
 
     /// Waits until the program runs.
     pub(crate) async fn running(&mut self) -> Result<(), ConfineError> {
+        self.level().await?;
+        // The pipe ends at a successful exec only for the program's copy; a failed one reports before it ends.
+        match tokio::time::timeout(Duration::from_millis(200), self.next_status()).await {
+            Ok(Ok(Some(status))) => Err(self.failure(status)),
+            _ => Ok(()),
+        }
+    }
+
+    /// What holds the program: waits until that is known, which is before it is executed.
+    ///
+    /// # Errors
+    /// [`ConfineError`] when it is not run.
+    pub async fn level(&mut self) -> Result<Level, ConfineError> {
+        if let Some(level) = self.level {
+            return Ok(level);
+        }
         match self.next_status().await? {
-            // The pipe ends at a successful exec only for the program's copy; a failed one reports before it ends.
-            Some(Status::Running { .. }) => {
-                match tokio::time::timeout(Duration::from_millis(200), self.next_status()).await {
-                    Ok(Ok(Some(status))) => Err(self.failure(status)),
-                    _ => Ok(()),
-                }
-            }
-            Some(status) => Err(self.failure(status)),
+            Some(Status::Running { level }) => Ok(level),
+            Some(failed) => Err(self.failure(failed)),
             None => Err(self.lost().await),
+        }
+    }
+
+    /// The listener of its door ([`Network::Door`]), once; it is given before the program is executed.
+    ///
+    /// # Errors
+    /// [`ConfineError`] when it has none, or is not run.
+    pub async fn door(&mut self) -> Result<TcpListener, ConfineError> {
+        let none = || at("door")(std::io::Error::from_raw_os_error(libc::ENOTCONN));
+        let door = self.door.take().ok_or_else(none)?;
+        match door.listener().await.map_err(at("door"))? {
+            Some(listener) => Ok(listener),
+            None => Err(self.level().await.err().unwrap_or_else(none)),
         }
     }
 
@@ -255,7 +348,8 @@ impl Child {
                 match status {
                     Status::Gone => return,
                     Status::Running { .. } => {}
-                    ended => self.ended = Some(ended),
+                    // The first says why; how init or the program ended then, only that.
+                    ended => drop(self.ended.get_or_insert(ended)),
                 }
             }
         };
@@ -279,9 +373,14 @@ impl Child {
     }
 
     async fn next_status(&mut self) -> Result<Option<Status>, ConfineError> {
-        let line = self.status.next_line().await.map_err(at("status"))?;
-        line.map(|line| serde_json::from_str(&line).map_err(|e| at("status")(e.into())))
-            .transpose()
+        let Some(line) = self.status.next_line().await.map_err(at("status"))? else {
+            return Ok(None);
+        };
+        let status = serde_json::from_str(&line).map_err(|e| at("status")(e.into()))?;
+        if let Status::Running { level } = status {
+            self.level = Some(level);
+        }
+        Ok(Some(status))
     }
 
     fn failure(&self, status: Status) -> ConfineError {

@@ -1,12 +1,13 @@
 //! Child processes: the only door through which moat starts anything.
 //!
-//! A program runs in user, mount, pid, ipc, uts, cgroup and (unless granted) network namespaces of its own, under Landlock and seccomp,
-//! with limits, and dies with all that it started. Where one of these is missing it is not run. [`owner`] is the one exception, for the programs
-//! that the machine's owner configured.
+//! A program runs in user, mount, pid, ipc, uts, cgroup and (services apart) network namespaces of its own, under Landlock and seccomp,
+//! with limits, and dies with all that it started. Where one of these is missing it is not run; the machine's owner may do without Landlock,
+//! in so many words. [`owner`] is the one exception, for the programs that the machine's owner configured.
 
 mod child;
 mod command;
 mod disk;
+mod door;
 mod error;
 mod launcher;
 mod output;
@@ -20,6 +21,7 @@ mod toolchain;
 
 pub use command::{Command, Ending, Finished, Level, Limits, Mount, Network};
 pub use disk::DiskWatch;
+pub use door::DOOR_PORT;
 pub use error::ConfineError;
 pub use launcher::{Child, Launcher};
 pub use probe::{Found, Probe, probe};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::command::{Command, Ending, Limits, Mount, Network};
+use crate::command::{Command, Ending, Level, Limits, Mount, Network};
 use crate::error::ConfineError;
 use crate::launcher::Launcher;
 
@@ -73,8 +73,12 @@ async fn attempt(launcher: &Launcher, mut mounts: Vec<Mount>) -> Found {
     };
     match launcher.run(command).await {
         Ok(finished) if finished.ending == Ending::Exited(0) => Found::Works(format!(
-            "{:.1} ms to start",
-            finished.duration.as_secs_f64() * 1e3
+            "{:.1} ms to start{}",
+            finished.duration.as_secs_f64() * 1e3,
+            match finished.level {
+                Level::Full => "",
+                Level::Namespaces => ", WITHOUT Landlock, as the policy accepts",
+            }
         )),
         Ok(finished) => Found::Missing {
             why: format!("the trial ended with {:?}", finished.ending),

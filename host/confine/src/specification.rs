@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::command::{Limits, Mount, Network};
+use crate::command::{Level, Limits, Mount, Network};
 
 /// Everything the launcher needs; it reads nothing else.
 #[derive(Debug, Serialize, Deserialize)]
@@ -17,6 +17,8 @@ pub(crate) struct Specification {
     pub(crate) mounts: Vec<Mount>,
     pub(crate) network: Network,
     pub(crate) limits: Limits,
+    /// Below it nothing is executed.
+    pub(crate) least: Level,
     /// Whether root started it: some limits do not hold for root.
     pub(crate) by_root: bool,
     /// Descriptor numbers in the launcher.
@@ -24,6 +26,8 @@ pub(crate) struct Specification {
     pub(crate) status_fd: i32,
     /// At its end of file everything dies. Absent for services, which outlive us.
     pub(crate) lifeline_fd: Option<i32>,
+    /// Where the listener is handed out, for [`Network::Door`] and for it alone.
+    pub(crate) door_fd: Option<i32>,
     pub(crate) pass_fds: Vec<i32>,
 }
 
@@ -34,8 +38,8 @@ pub(crate) enum Status {
     Setup { step: String, errno: i32 },
     /// All layers stand, the program could not be executed.
     Exec { errno: i32 },
-    /// The program runs; its process id as the host sees it.
-    Running { host_pid: Option<i32> },
+    /// All layers of this level stand; the program is executed next.
+    Running { level: Level },
     /// The program exited.
     Exited { code: i32 },
     /// A signal ended it.

@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use confine::{Command, ConfineError, Finished, Limits, Mount, Network};
+use confine::{Command, ConfineError, DOOR_PORT, Finished, Limits, Mount, Network};
+use egress::Proxy;
 use project::Project;
 
 use crate::house::House;
@@ -26,6 +27,39 @@ pub(crate) struct OnView<'a> {
     pub(crate) writes: Writes,
 }
 
+/// Where a command with a network finds the certificate of its proxy.
+const CERTIFICATE: &str = "/etc/moat/proxy.pem";
+
+/// On which terms a command runs.
+pub(crate) struct Terms<'a> {
+    /// Wall clock at most.
+    pub(crate) wall: Duration,
+    /// Private memory of each of its processes, where it is less than a build may have.
+    pub(crate) memory_bytes: Option<u64>,
+    /// Its way out; absent, it has none.
+    pub(crate) proxy: Option<&'a Proxy>,
+}
+
+impl Terms<'_> {
+    /// Without a network, as the project's own checks are run.
+    pub(crate) fn offline(wall: Duration) -> Terms<'static> {
+        Terms {
+            wall,
+            memory_bytes: None,
+            proxy: None,
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        let mut limits = Limits::for_builds(self.wall);
+        limits.memory_bytes = [limits.memory_bytes, self.memory_bytes]
+            .into_iter()
+            .flatten()
+            .min();
+        limits
+    }
+}
+
 /// What becomes of what a command writes into the view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Writes {
@@ -43,7 +77,7 @@ impl OnView<'_> {
         argv: &[String],
         directory: &str,
         stdin: Vec<u8>,
-        wall: Duration,
+        terms: Terms<'_>,
     ) -> Result<Finished, ConfineError> {
         let (program, args) = argv.split_first().ok_or_else(|| ConfineError::NotFound {
             name: String::new(),
@@ -72,6 +106,10 @@ impl OnView<'_> {
             inside: BUILD.into(),
         });
         let mut env = self.house.tools.env();
+        if terms.proxy.is_some() {
+            // What tells tools that there is no network.
+            env.retain(|name, _| !matches!(name.as_str(), "CARGO_NET_OFFLINE" | "GOPROXY"));
+        }
         env.extend(self.project.env.clone());
         for (name, value) in [
             ("CARGO_TARGET_DIR", "/build/target"),
@@ -81,6 +119,13 @@ impl OnView<'_> {
         ] {
             env.insert(name.into(), value.into());
         }
+        if let Some(proxy) = terms.proxy {
+            env.extend(egress::environment(DOOR_PORT, CERTIFICATE));
+            mounts.push(Mount::Text {
+                inside: CERTIFICATE.into(),
+                content: proxy.certificate().to_owned(),
+            });
+        }
         let command = Command {
             program: self.house.tools.resolve(program)?,
             args: args.to_vec(),
@@ -88,11 +133,18 @@ impl OnView<'_> {
             directory: Path::new(WORKSPACE).join(directory),
             mounts,
             network: Network::None,
-            limits: Limits::for_builds(wall),
+            limits: terms.limits(),
             stdin,
             pass: vec![],
         };
-        let finished = self.house.launcher.run(command).await;
+        let launcher = &self.house.launcher;
+        let finished = match terms.proxy {
+            Some(proxy) => {
+                let serve = |listener| proxy.serve(listener);
+                launcher.run_with_door(command, serve).await
+            }
+            None => launcher.run(command).await,
+        };
         confine::remove_tree(&layer).map_err(made)?;
         finished
     }

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use audit::{Trail, TrailError};
-use capability::{ConfigError, Policy};
+use capability::{ConfigError, LeastConfinement, Policy};
 use catalog::{Catalog, PackageError};
-use confine::{Launcher, Toolchains};
+use confine::{Launcher, Level, Toolchains};
 use egress::store::{self, Stores};
 use egress::{Clamps, EgressError, Outbound, Setup, SystemResolver};
 use flow::id::{Digest, RunId};
@@ -89,15 +89,18 @@ impl House {
         };
         private_dir(root).map_err(state)?;
         let root = root.canonicalize().map_err(state)?;
-        let launcher = Launcher::new(program);
+        let (policy, policy_text) = match config_text(&root, "policy.toml")? {
+            Some((text, path)) => (Policy::parse(&text, &path)?, text),
+            None => (Policy::builtin()?, Policy::BUILTIN_TEXT.to_owned()),
+        };
+        let launcher = Launcher::new(program).accepting(match policy.least_confinement {
+            LeastConfinement::Full => Level::Full,
+            LeastConfinement::Namespaces => Level::Namespaces,
+        });
         let config = SandboxConfig {
             launcher: launcher.clone(),
             worker_program: program.to_owned(),
             cache_dir: root.join("compiled"),
-        };
-        let (policy, policy_text) = match config_text(&root, "policy.toml")? {
-            Some((text, path)) => (Policy::parse(&text, &path)?, text),
-            None => (Policy::builtin()?, Policy::BUILTIN_TEXT.to_owned()),
         };
         let models = match config_text(&root, model::FILE)? {
             Some((text, path)) => model::Config::parse(&text, &path)?,

@@ -9,7 +9,7 @@ use sandbox::message::http::{Field, Head, HttpError, Piece, Request};
 
 /// The network as one call sees it: its own budget, its own connections, nothing of another call's.
 pub struct StepNetwork {
-    visit: Visit,
+    visit: Arc<Visit>,
     open: Mutex<Open>,
 }
 
@@ -24,9 +24,14 @@ impl StepNetwork {
     /// For one call under this grant.
     pub fn new(outbound: &Outbound, grant: Arc<Grant>) -> StepNetwork {
         StepNetwork {
-            visit: outbound.visit(grant),
+            visit: Arc::new(outbound.visit(grant)),
             open: Mutex::default(),
         }
+    }
+
+    /// The call's use of the door, for the commands that it runs.
+    pub(crate) fn visit(&self) -> Arc<Visit> {
+        Arc::clone(&self.visit)
     }
 
     /// What was used so far, for the audit trail.

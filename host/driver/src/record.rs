@@ -11,6 +11,7 @@ use audit::{
 use capability::{Capability, Denial, Grant};
 use catalog::Package;
 use catalog::review::Use;
+use confine::Level;
 use flow::Event;
 use flow::event::Usage;
 use flow::id::{Digest, RunId, SkillName};
@@ -60,9 +61,12 @@ struct Seen {
     network: Vec<NetworkUse>,
 }
 
-/// How workers and commands are confined: whatever `confine` starts has every layer, or is not started.
-pub(crate) fn confinement() -> Confinement {
-    Confinement::Full
+/// The level as the trail has it.
+pub(crate) fn confinement(level: Level) -> Confinement {
+    match level {
+        Level::Full => Confinement::Full,
+        Level::Namespaces => Confinement::Namespaces,
+    }
 }
 
 impl CallRecord {
@@ -89,7 +93,7 @@ impl CallRecord {
             grant: about.grant.digest(),
             policy: Digest::of(house.policy_text().as_bytes()),
             role: about.grant.role(),
-            confinement: confinement(),
+            confinement: confinement(house.launcher.attainable()),
             models: models.collect(),
         };
         let number = house.trail.append(now_ms(), Told::Call(call))?;
@@ -113,11 +117,29 @@ impl CallRecord {
             let mut seen = self.seen();
             let name = format!("{}.{}", call.interface, call.function);
             *seen.host_calls.entry(name).or_insert(0) += 1;
-            denial.filter(|denial| seen.refuse(denial))
+            denial.filter(|denial| seen.refuse(denial, 1))
         };
-        let Some(denial) = is_news else {
-            return Ok(());
-        };
+        match is_news {
+            Some(denial) => self.tell(denial).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Notes what was refused to a command of the call, as [`CallRecord::heard`] does for the call itself.
+    pub(crate) async fn refused(&self, denial: &Denial, times: u32) -> Result<(), String> {
+        let is_news = self.seen().refuse(denial, times);
+        match is_news {
+            true => self.tell(denial).await,
+            false => Ok(()),
+        }
+    }
+
+    /// The same where nobody can wait: it is told at the end of the call.
+    pub(crate) fn count_refused(&self, denial: &Denial, times: u32) {
+        self.seen().refuse(denial, times);
+    }
+
+    async fn tell(&self, denial: &Denial) -> Result<(), String> {
         let told = Told::Denied(Denied {
             call: self.call,
             run: self.run.clone(),
@@ -134,8 +156,9 @@ impl CallRecord {
         }
     }
 
-    /// Notes a command that is about to be run.
-    pub(crate) fn command(&self, name: &str, confinement: Confinement) {
+    /// Notes a command that is about to be run, at the level that is expected to hold it.
+    pub(crate) fn command(&self, name: &str, level: Level) {
+        let confinement = confinement(level);
         let mut seen = self.seen();
         let (weakest, times) = seen
             .commands
@@ -143,6 +166,13 @@ impl CallRecord {
             .or_insert((confinement, 0));
         *weakest = (*weakest).max(confinement);
         *times += 1;
+    }
+
+    /// Notes what did hold a command.
+    pub(crate) fn held(&self, name: &str, level: Level) {
+        if let Some((weakest, _)) = self.seen().commands.get_mut(name) {
+            *weakest = (*weakest).max(confinement(level));
+        }
     }
 
     /// Notes a model call that is about to be made.
@@ -284,9 +314,9 @@ impl CallRecord {
 
 impl Seen {
     /// Counts a refusal; true when it is to be told at once.
-    fn refuse(&mut self, denial: &Denial) -> bool {
+    fn refuse(&mut self, denial: &Denial, more: u32) -> bool {
         if let Some(times) = self.denials.get_mut(denial) {
-            *times = times.saturating_add(1);
+            *times = times.saturating_add(more);
             return false;
         }
         let is_full = self.denials.len() >= DENIALS_MAX;
@@ -301,7 +331,7 @@ impl Seen {
             denial.clone()
         };
         let times = self.denials.entry(counted).or_insert(0);
-        *times = times.saturating_add(1);
+        *times = times.saturating_add(more);
         let at_once = !is_full && self.told_at_once < AT_ONCE_MAX;
         self.told_at_once += u32::from(at_once);
         at_once

@@ -5,21 +5,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use capability::Denial;
+use capability::{Denial, Running};
 use confine::{ConfineError, Ending};
+use egress::Proxy;
 use project::Project;
 use sandbox::message::http::{self, Head, HttpError, Piece};
 use sandbox::message::model::{Alias, ModelError, Request, Response};
 use sandbox::message::process::{self, Command, Invocation, Output, ProcessError, ProjectCommand};
 use sandbox::message::release::{Health, ReleaseError, Version};
-use sandbox::{Entry, Services};
+use sandbox::{Entry, Ran, Services};
 
-use crate::commands::{OnView, Writes};
+use crate::commands::{OnView, Terms, Writes};
 use crate::context::Watcher;
 use crate::house::House;
 use crate::models::StepModels;
 use crate::network::StepNetwork;
-use crate::record::{CallRecord, confinement};
+use crate::record::CallRecord;
 use crate::releases::Releases;
 
 /// The services of one step. The grant was asked before each call.
@@ -52,7 +53,7 @@ impl Services for StepServices {
         self.record.heard(call, denial).await
     }
 
-    async fn run_command(&self, command: Command) -> Result<Output, ProcessError> {
+    async fn run_command(&self, command: Command, terms: Running) -> Result<Ran, ProcessError> {
         let name = match &command.what {
             Invocation::Project(project) => project.name.clone(),
             Invocation::Program(program) => program.program.clone(),
@@ -84,18 +85,30 @@ impl Services for StepServices {
             scratch: &self.scratch,
             writes: Writes::Discarded,
         };
+        let proxy = Proxied {
+            proxy: match terms.network {
+                true => Some(Proxy::new(self.network.visit()).map_err(|error| not_run(&error))?),
+                false => None,
+            },
+            record: &self.record,
+        };
+        let granted = terms.wall_ms.map_or(self.wall, Duration::from_millis);
+        let asked = Terms {
+            wall: asked.min(granted).min(self.wall),
+            memory_bytes: terms.memory_bytes,
+            proxy: proxy.proxy.as_ref(),
+        };
         // Noted before: a command that is under way when its call is given up was run all the same.
-        self.record.command(&name, confinement());
-        match on_view
-            .run(
-                &argv,
-                &command.directory,
-                command.stdin,
-                asked.min(self.wall),
-            )
-            .await
-        {
-            Ok(finished) => Ok(Output {
+        self.record.command(&name, self.house.launcher.attainable());
+        let ran = on_view
+            .run(&argv, &command.directory, command.stdin, asked)
+            .await;
+        if let Ok(finished) = &ran {
+            self.record.held(&name, finished.level);
+        }
+        let denials = proxy.recorded().await.map_err(|why| not_run(&why))?;
+        let output = match ran {
+            Ok(finished) => Output {
                 ending: match finished.ending {
                     Ending::Exited(code) => process::Ending::Exited(code),
                     Ending::Signalled(signal) => process::Ending::Signalled(signal),
@@ -106,15 +119,11 @@ impl Services for StepServices {
                 stderr: String::from_utf8_lossy(&finished.stderr).into_owned(),
                 truncated: finished.truncated,
                 duration_ms: finished.duration.as_millis() as u64,
-            }),
-            Err(ConfineError::NotFound { .. }) => Err(ProcessError::NotFound),
-            Err(error) => {
-                tracing::error!(%error, "a command could not be confined");
-                Err(ProcessError::Unavailable(
-                    "the host could not run it; its log says why".into(),
-                ))
-            }
-        }
+            },
+            Err(ConfineError::NotFound { .. }) => return Err(ProcessError::NotFound),
+            Err(error) => return Err(not_run(&error)),
+        };
+        Ok(Ran { output, denials })
     }
 
     fn project_command(&self, name: &str) -> Option<ProjectCommand> {
@@ -174,4 +183,38 @@ impl StepServices {
     fn releases(&self) -> Result<&Releases, ReleaseError> {
         self.releases.as_ref().ok_or(ReleaseError::NotConfigured)
     }
+}
+
+/// The proxy of a command under way, where it has one. What it refused is counted also when the command is given up.
+struct Proxied<'a> {
+    proxy: Option<Proxy>,
+    record: &'a CallRecord,
+}
+
+impl Proxied<'_> {
+    /// Puts what was refused into the record, and gives it.
+    async fn recorded(mut self) -> Result<Vec<(Denial, u32)>, String> {
+        let Some(proxy) = self.proxy.take() else {
+            return Ok(vec![]);
+        };
+        let denials = proxy.denials();
+        for (denial, times) in &denials {
+            self.record.refused(denial, *times).await?;
+        }
+        Ok(denials)
+    }
+}
+
+impl Drop for Proxied<'_> {
+    fn drop(&mut self) {
+        for (denial, times) in self.proxy.iter().flat_map(Proxy::denials) {
+            self.record.count_refused(&denial, times);
+        }
+    }
+}
+
+/// The log has why; the guest is told that it was not for what it asked.
+fn not_run(error: &dyn std::fmt::Display) -> ProcessError {
+    tracing::error!(%error, "a command could not be run");
+    ProcessError::Unavailable("the host could not run it; its log says why".into())
 }

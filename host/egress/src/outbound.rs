@@ -167,6 +167,11 @@ impl Visit {
         )
     }
 
+    /// What may be asked for.
+    pub fn grant(&self) -> &Grant {
+        &self.grant
+    }
+
     /// What was used so far, for the audit trail.
     pub fn used(&self) -> Vec<Use> {
         self.ledger.uses()

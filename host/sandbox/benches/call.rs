@@ -23,14 +23,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use capability::{Denial, Grant, Manifest, Policy, RawProjectGrant, Source};
+use capability::{Denial, Grant, Manifest, Policy, RawProjectGrant, Running, Source};
 use confine::{Command, Launcher, Limits, Mount, Network};
 use flow::id::Role;
 use sandbox::message::http::{self, Head, HttpError, Piece};
 use sandbox::message::model::{Alias, ModelError, Request, Response};
-use sandbox::message::process::{self, Output, ProcessError, ProjectCommand};
+use sandbox::message::process::{self, ProcessError, ProjectCommand};
 use sandbox::message::release::{Health, ReleaseError, Version};
-use sandbox::{Call, Entry, Loaded, Sandbox, SandboxConfig, Services, Session, View};
+use sandbox::{Call, Entry, Loaded, Ran, Sandbox, SandboxConfig, Services, Session, View};
 use serde_json::{Value, json};
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{
@@ -431,7 +431,7 @@ impl Services for Nothing {
         Ok(())
     }
 
-    async fn run_command(&self, _: process::Command) -> Result<Output, ProcessError> {
+    async fn run_command(&self, _: process::Command, _: Running) -> Result<Ran, ProcessError> {
         Err(ProcessError::NotFound)
     }
 

@@ -20,7 +20,7 @@ mod worker;
 pub use error::{CallError, LoadError};
 pub use imports::{Imports, imports};
 pub use sandbox::{Call, Loaded, Sandbox, SandboxConfig};
-pub use services::Services;
+pub use services::{Ran, Services};
 pub use session::{Answer, Session, Usage, View};
 pub use transcript::{Entry, Outcome};
 pub use worker::enter_worker_if_asked;

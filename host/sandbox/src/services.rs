@@ -1,7 +1,7 @@
 //! What the broker needs from the rest of the host. The driver implements it; the grant was asked before each call.
 
 use async_trait::async_trait;
-use capability::Denial;
+use capability::{Denial, Running};
 
 use crate::message::http::{self, Head, HttpError, Piece};
 use crate::message::model::{Alias, ModelError, Request, Response};
@@ -15,8 +15,8 @@ pub trait Services: Send + Sync {
     /// Hears of every host call when it is done or refused, before the guest has its answer. So whoever keeps a record has it whatever becomes of
     /// the call. An error, which says why nothing can be recorded, ends the call.
     async fn heard(&self, call: &Entry, denial: Option<&Denial>) -> Result<(), String>;
-    /// Runs a command on the step's view.
-    async fn run_command(&self, command: Command) -> Result<Output, ProcessError>;
+    /// Runs a command on the step's view, on the terms that the grant has for it. What was refused to it has been recorded by its end.
+    async fn run_command(&self, command: Command, terms: Running) -> Result<Ran, ProcessError>;
     /// Gives a project command's arguments, if the project declares it.
     fn project_command(&self, name: &str) -> Option<ProjectCommand>;
     /// Calls a model; `max_tokens` is within the grant.
@@ -42,4 +42,13 @@ pub trait Services: Send + Sync {
     async fn deactivate(&self) -> Result<(), ReleaseError>;
     /// Probes the service.
     async fn probe(&self) -> Result<Health, ReleaseError>;
+}
+
+/// A command that ran to its end.
+#[derive(Debug)]
+pub struct Ran {
+    /// What the guest sees of it.
+    pub output: Output,
+    /// What the command asked of the network and was refused, and how often.
+    pub denials: Vec<(Denial, u32)>,
 }

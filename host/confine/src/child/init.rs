@@ -1,20 +1,22 @@
 //! Process 1 inside: it builds the file system, starts the program, reaps orphans, and takes all with it when it goes.
 
+use std::os::fd::{AsFd as _, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt as _;
 
 use crate::child::sys::{self, Side, Wait};
 use crate::child::{At as _, Descriptors, Failed, Reporter, mounts, restrict};
 use crate::command::Network;
+use crate::door;
 use crate::specification::{Specification, Status};
 
 /// Never returns: init ends when the program ends, or the lifeline does.
 pub(crate) fn become_init(
     specification: &Specification,
     reporter: &mut Reporter,
-    descriptors: &Descriptors,
+    descriptors: Descriptors,
 ) -> ! {
-    match prepare(specification)
-        .and_then(|signals| start(specification, reporter, descriptors, signals))
+    match prepare(specification, descriptors.door)
+        .and_then(|signals| start(specification, reporter, descriptors.lifeline, signals))
     {
         Ok(code) => sys::exit(code),
         Err(failed) => {
@@ -24,7 +26,7 @@ pub(crate) fn become_init(
     }
 }
 
-fn prepare(specification: &Specification) -> Result<i32, Failed> {
+fn prepare(specification: &Specification, door: Option<OwnedFd>) -> Result<i32, Failed> {
     // The launcher has one thread, so its death is the process's (unlike a tokio thread's).
     sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64).at("parent death signal")?;
     // When memory runs out the kernel takes from here first, and not from whoever else is on the machine: limits hold for each process, not
@@ -33,8 +35,11 @@ fn prepare(specification: &Specification) -> Result<i32, Failed> {
         let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     }
     sys::prctl(libc::PR_SET_DUMPABLE, 0).at("dumpable")?;
-    if specification.network == Network::None {
+    if specification.network != Network::Host {
         sys::loopback_up().at("loopback")?;
+    }
+    if let Some(door) = door {
+        door::hand_out(door.as_fd()).at("door")?;
     }
     rustix::system::sethostname(b"moat").at("host name")?;
     mounts::build(specification)?;
@@ -44,7 +49,7 @@ fn prepare(specification: &Specification) -> Result<i32, Failed> {
 fn start(
     specification: &Specification,
     reporter: &mut Reporter,
-    descriptors: &Descriptors,
+    lifeline: Option<RawFd>,
     signals: i32,
 ) -> Result<i32, Failed> {
     let program = match sys::fork().at("fork")? {
@@ -52,7 +57,7 @@ fn start(
         Side::Parent(pid) => pid,
     };
     loop {
-        let lifeline_ended = sys::poll(signals, descriptors.lifeline).unwrap_or(false);
+        let lifeline_ended = sys::poll(signals, lifeline).unwrap_or(false);
         if lifeline_ended {
             end_all(reporter);
             return Ok(124);
@@ -61,12 +66,12 @@ fn start(
         loop {
             match sys::reap() {
                 Wait::Exited(pid, code) if pid == program => {
-                    reporter.tell(&Status::Exited { code });
+                    let _ = reporter.tell(&Status::Exited { code });
                     end_all(reporter);
                     return Ok(0);
                 }
                 Wait::Signalled(pid, signal) if pid == program => {
-                    reporter.tell(&Status::Signalled { signal });
+                    let _ = reporter.tell(&Status::Signalled { signal });
                     end_all(reporter);
                     return Ok(0);
                 }
@@ -82,22 +87,24 @@ fn start(
 /// namespaces to be taken down, which takes many times longer.
 fn end_all(reporter: &mut Reporter) {
     sys::kill_all();
-    reporter.tell(&Status::Gone);
+    let _ = reporter.tell(&Status::Gone);
 }
 
 /// The last steps, in the program's own process: after each of them less is possible.
 fn become_program(specification: &Specification, reporter: &mut Reporter) -> ! {
-    if let Err(failed) = restrict::all(specification) {
+    // What is not known to run is not run.
+    let told = restrict::all(specification)
+        .and_then(|level| reporter.tell(&Status::Running { level }).at("report"));
+    if let Err(failed) = told {
         reporter.failed(&failed);
         sys::exit(126)
     }
-    reporter.tell(&Status::Running { host_pid: None });
     let error = std::process::Command::new(&specification.program)
         .args(&specification.args)
         .env_clear()
         .envs(&specification.env)
         .exec();
-    reporter.tell(&Status::Exec {
+    let _ = reporter.tell(&Status::Exec {
         errno: error.raw_os_error().unwrap_or(libc::EINVAL),
     });
     sys::exit(127)

@@ -12,9 +12,11 @@ mod restrict;
 mod seccomp;
 pub(crate) mod sys;
 
+pub(crate) use restrict::attainable;
+
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::os::fd::{FromRawFd as _, RawFd};
+use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
 
 use crate::command::Network;
 use crate::specification::{Specification, Status};
@@ -46,16 +48,16 @@ impl<T, E: Into<std::io::Error>> At<T> for Result<T, E> {
 pub(crate) struct Reporter(File);
 
 impl Reporter {
-    pub(crate) fn tell(&mut self, status: &Status) {
-        if let Ok(mut line) = serde_json::to_vec(status) {
-            line.push(b'\n');
-            let _ = self.0.write_all(&line);
-        }
+    /// Whoever only has an end to tell goes on without being heard.
+    pub(crate) fn tell(&mut self, status: &Status) -> std::io::Result<()> {
+        let mut line = serde_json::to_vec(status)?;
+        line.push(b'\n');
+        self.0.write_all(&line)
     }
 
     pub(crate) fn failed(&mut self, failed: &Failed) {
         let errno = failed.error.raw_os_error().unwrap_or(libc::EINVAL);
-        self.tell(&Status::Setup {
+        let _ = self.tell(&Status::Setup {
             step: failed.step.clone(),
             errno,
         });
@@ -65,6 +67,7 @@ impl Reporter {
 /// Where the descriptors of the specification were put.
 pub(crate) struct Descriptors {
     pub(crate) lifeline: Option<RawFd>,
+    pub(crate) door: Option<OwnedFd>,
 }
 
 /// Runs the launcher to its end.
@@ -81,7 +84,7 @@ pub(crate) fn launch() -> ! {
         Ok(arranged) => arranged,
         Err(_) => sys::exit(125),
     };
-    match enter(&specification, &mut reporter, &descriptors) {
+    match enter(&specification, &mut reporter, descriptors) {
         Ok(code) => sys::exit(code),
         Err(failed) => {
             reporter.failed(&failed);
@@ -101,6 +104,10 @@ fn arrange(specification: &Specification) -> std::io::Result<(Reporter, Descript
         .lifeline_fd
         .map(|fd| sys::dup_above(fd, high))
         .transpose()?;
+    let door = specification
+        .door_fd
+        .map(|fd| sys::dup_above(fd, high))
+        .transpose()?;
     let copies = specification
         .pass_fds
         .iter()
@@ -112,6 +119,7 @@ fn arrange(specification: &Specification) -> std::io::Result<(Reporter, Descript
     }
     let mut kept: Vec<u32> = lifeline
         .into_iter()
+        .chain(door)
         .chain([status])
         .map(|fd| fd as u32)
         .collect();
@@ -126,18 +134,23 @@ fn arrange(specification: &Specification) -> std::io::Result<(Reporter, Descript
     sys::close_range(first, u32::MAX)?;
     #[expect(
         unsafe_code,
-        reason = "the number was made above and is owned by nobody else"
+        reason = "the numbers were made above and are owned by nobody else"
     )]
-    // SAFETY: `status` is open and this is its only owner.
-    let file = unsafe { File::from_raw_fd(status) };
-    Ok((Reporter(file), Descriptors { lifeline }))
+    // SAFETY: `status` and `door` are open and these are their only owners.
+    let (file, door) = unsafe {
+        (
+            File::from_raw_fd(status),
+            door.map(|fd| OwnedFd::from_raw_fd(fd)),
+        )
+    };
+    Ok((Reporter(file), Descriptors { lifeline, door }))
 }
 
 /// Enters the namespaces and becomes the one who waits for init.
 fn enter(
     specification: &Specification,
     reporter: &mut Reporter,
-    descriptors: &Descriptors,
+    descriptors: Descriptors,
 ) -> Result<i32, Failed> {
     let (uid, gid) = (
         rustix::process::getuid().as_raw(),
@@ -152,13 +165,14 @@ fn enter(
         | libc::CLONE_NEWIPC
         | libc::CLONE_NEWUTS
         | libc::CLONE_NEWCGROUP;
-    if specification.network == Network::None {
+    if specification.network != Network::Host {
         flags |= libc::CLONE_NEWNET;
     }
     sys::unshare(flags).at("namespaces")?;
     match sys::fork().at("fork")? {
         sys::Side::Child => init::become_init(specification, reporter, descriptors),
         sys::Side::Parent(pid) => {
+            drop(descriptors.door);
             if let Some(lifeline) = descriptors.lifeline {
                 // Init holds its own copy; ours would do no harm, but one holder is easier to think about.
                 let _ = sys::close_range(lifeline as u32, lifeline as u32);

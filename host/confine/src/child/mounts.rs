@@ -179,8 +179,8 @@ fn place(inside: &Path, piece: Piece) -> Result<(), Failed> {
         Piece::Tree(tree, directory) => {
             if directory {
                 fs::create_dir_all(&target).at("mount point")?;
-            } else if !target.exists() {
-                fs::write(&target, "").at("mount point")?;
+            } else {
+                made(&target).at("mount point")?;
             }
             attach(&tree, &target)
         }
@@ -194,6 +194,14 @@ fn place(inside: &Path, piece: Piece) -> Result<(), Failed> {
         }
         Piece::Made(Mount::Text { content, .. }) => fs::write(&target, content).at("text"),
         Piece::Made(_) => Ok(()),
+    }
+}
+
+/// A file to mount upon. One that is there already may be the host's: it is never opened for writing.
+fn made(target: &Path) -> std::io::Result<()> {
+    match fs::File::create_new(target) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
     }
 }
 
@@ -212,11 +220,15 @@ fn attach(tree: &OwnedFd, target: &Path) -> Result<(), Failed> {
 /// written there becomes read-only, and what only root may read is empty. Landlock refuses the writing as well.
 fn guard_proc() -> Result<(), Failed> {
     let (nothing, step) = (Path::new("/dev/null"), "guarded proc");
-    for entry in fs::read_dir("/proc").at(step)?.flatten() {
-        let (path, Ok(data)) = (entry.path(), entry.metadata()) else {
-            continue;
-        };
+    for entry in fs::read_dir("/proc").at(step)? {
+        let entry = entry.at(step)?;
         let is_process = entry.file_name().to_string_lossy().parse::<u32>().is_ok();
+        let (path, data) = match entry.metadata() {
+            Ok(data) => (entry.path(), data),
+            // Processes come and go.
+            Err(_) if is_process => continue,
+            Err(error) => return Err(error).at(step),
+        };
         let mode = std::os::unix::fs::PermissionsExt::mode(&data.permissions());
         let source = match (data.file_type().is_file(), data.is_dir()) {
             (true, _) if mode & 0o044 == 0 => nothing,

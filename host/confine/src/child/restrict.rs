@@ -6,25 +6,34 @@ use landlock::{
 };
 
 use crate::child::{At as _, Failed, seccomp, sys};
-use crate::command::Mount;
+use crate::command::{Level, Mount};
 use crate::specification::Specification;
 
-/// Gives up everything that is not granted, in an order in which each step is still possible.
-pub(crate) fn all(specification: &Specification) -> Result<(), Failed> {
+/// Gives up everything that is not granted, in an order in which each step is still possible. Says what holds from now on.
+pub(crate) fn all(specification: &Specification) -> Result<Level, Failed> {
     sys::default_signals().at("signals")?;
     sys::setsid().at("session")?;
     std::env::set_current_dir(&specification.directory).at("working directory")?;
     limits(specification)?;
     sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1).at("no new privileges")?;
     sys::drop_capabilities().at("capabilities")?;
-    landlock(specification).map_err(|error| Failed {
-        step: "landlock".into(),
-        error,
-    })?;
-    seccomp::apply().map_err(|error| Failed {
-        step: "seccomp".into(),
-        error,
-    })
+    let level = attainable(specification.least).at("landlock")?;
+    landlock(specification, level).at("landlock")?;
+    seccomp::apply().at("seccomp")?;
+    Ok(level)
+}
+
+/// The least ABI of Landlock that is one of the layers (Linux 6.2): the first that governs truncation.
+const LANDLOCK_ABI_MIN: i32 = 3;
+
+/// What the kernel can do, asked of it without a side effect: what goes wrong with a Landlock that is there is never taken for its absence.
+pub(crate) fn attainable(least: Level) -> std::io::Result<Level> {
+    match (sys::landlock_abi(), least) {
+        (Ok(LANDLOCK_ABI_MIN..), _) => Ok(Level::Full),
+        (_, Level::Namespaces) => Ok(Level::Namespaces),
+        (Ok(_), Level::Full) => Err(std::io::Error::from_raw_os_error(libc::ENOSYS)),
+        (Err(error), Level::Full) => Err(error),
+    }
 }
 
 fn limits(specification: &Specification) -> Result<(), Failed> {
@@ -41,17 +50,21 @@ fn limits(specification: &Specification) -> Result<(), Failed> {
     Ok(())
 }
 
-/// A second layer beneath the mounts: should one of them be writable by mistake, this is not.
-fn landlock(specification: &Specification) -> std::io::Result<()> {
-    // ABI 3 (Linux 6.2) is the least that also governs truncation; later scopes are taken where the kernel has them.
+/// A second layer beneath the mounts: should one of them be writable by mistake, this is not. Below the full level what the kernel has of it.
+fn landlock(specification: &Specification, level: Level) -> std::io::Result<()> {
+    // Later scopes are taken where the kernel has them.
     let abi = ABI::V6;
+    let required = match level {
+        Level::Full => CompatLevel::HardRequirement,
+        Level::Namespaces => CompatLevel::BestEffort,
+    };
     let other = |error: landlock::RulesetError| std::io::Error::other(error.to_string());
     let fd = |path: &std::path::Path| {
         PathFd::new(path).map_err(|error| std::io::Error::other(error.to_string()))
     };
     let read = AccessFs::from_read(abi);
     let mut rules = Ruleset::default()
-        .set_compatibility(CompatLevel::HardRequirement)
+        .set_compatibility(required)
         .handle_access(AccessFs::from_all(ABI::V3))
         .map_err(other)?
         .set_compatibility(CompatLevel::BestEffort)
@@ -70,7 +83,7 @@ fn landlock(specification: &Specification) -> std::io::Result<()> {
         Mount::ReadOnly { .. } | Mount::Link { .. } | Mount::Text { .. } => None,
     });
     for path in writable.chain(["/tmp".as_ref(), "/dev".as_ref()]) {
-        let access = if path.is_dir() {
+        let access = if std::fs::metadata(path)?.is_dir() {
             AccessFs::from_all(abi)
         } else {
             AccessFs::from_file(abi)
@@ -80,7 +93,7 @@ fn landlock(specification: &Specification) -> std::io::Result<()> {
             .map_err(other)?;
     }
     let status = rules.restrict_self().map_err(other)?;
-    if status.ruleset == RulesetStatus::NotEnforced {
+    if level == Level::Full && status.ruleset == RulesetStatus::NotEnforced {
         return Err(std::io::Error::from_raw_os_error(libc::ENOSYS));
     }
     Ok(())

@@ -80,8 +80,10 @@ const NEW_NAMESPACES: &[i32] = &[
 pub(crate) fn apply() -> std::io::Result<()> {
     let failed = |error: String| std::io::Error::other(error);
     for program in programs().map_err(failed)? {
-        seccompiler::apply_filter(&program)
-            .map_err(|error| std::io::Error::other(error.to_string()))?;
+        seccompiler::apply_filter(&program).map_err(|error| match error {
+            seccompiler::Error::Prctl(system) | seccompiler::Error::Seccomp(system) => system,
+            other => failed(other.to_string()),
+        })?;
     }
     Ok(())
 }

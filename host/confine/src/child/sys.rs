@@ -186,11 +186,29 @@ pub(crate) fn loopback_up() -> Result<()> {
     result.map(drop)
 }
 
+/// The version of Landlock that the kernel has and would enforce.
+pub(crate) fn landlock_abi() -> Result<i32> {
+    const VERSION: u32 = 1;
+    // SAFETY: a null pointer and no size, as the question for the version has them.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            std::ptr::null::<u8>(),
+            0usize,
+            VERSION,
+        )
+    })
+    .map(|version| version as i32)
+}
+
 /// Gives up every capability, for good.
 pub(crate) fn drop_capabilities() -> Result<()> {
-    for capability in 0..64 {
-        // SAFETY: no pointers; numbers that the kernel does not know are refused, which is as good.
-        unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability as u64, 0u64, 0u64, 0u64) };
+    for capability in 0..64u64 {
+        match prctl(libc::PR_CAPBSET_DROP, capability) {
+            // The first number that the kernel does not know.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => break,
+            other => other?,
+        }
     }
     #[repr(C)]
     struct Header {

@@ -8,9 +8,19 @@
 
 mod attacks;
 mod disk;
+mod door;
+mod faults;
 mod ordinary;
 mod owner;
 mod place;
+mod proxied;
+// The stand-ins that the proxy's own tests use.
+#[path = "../../../egress/tests/door/server.rs"]
+#[allow(dead_code, reason = "not all of it is needed here")]
+mod server;
+#[path = "../../../egress/tests/door/world.rs"]
+#[allow(dead_code, reason = "not all of it is needed here")]
+mod world;
 
 use std::path::Path;
 use std::process::Stdio;

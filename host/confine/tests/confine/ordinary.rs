@@ -24,15 +24,18 @@ fn everything_holds_for_an_ordinary_user() {
     let _turn = Turn::alone();
     let place = TempDir::new().unwrap();
     open_to_all(place.path());
-    let (tests, program, home) = (
+    let (tests, program, faulty, home) = (
         place.path().join("tests"),
         place.path().join("launcher"),
+        place.path().join("faulty"),
         place.path().join("home"),
     );
     std::fs::copy(std::env::current_exe().unwrap(), &tests).unwrap();
     std::fs::copy(launcher(), &program).unwrap();
-    open_to_all(&tests);
-    open_to_all(&program);
+    std::fs::copy(env!("CARGO_BIN_EXE_confine-faulty-launcher"), &faulty).unwrap();
+    for copied in [&tests, &program, &faulty] {
+        open_to_all(copied);
+    }
     std::fs::create_dir_all(home.join(".ssh")).unwrap();
     chown(&home, Some(USER), Some(USER)).unwrap();
     let output = Program::new(&tests)
@@ -42,6 +45,7 @@ fn everything_holds_for_an_ordinary_user() {
         .env("TMPDIR", &home)
         .env("PATH", "/usr/local/bin:/usr/bin:/bin")
         .env("MOAT_TEST_LAUNCHER", &program)
+        .env("MOAT_TEST_FAULTY_LAUNCHER", &faulty)
         .current_dir(&home)
         .gid(USER)
         .uid(USER)

@@ -12,7 +12,7 @@ pub struct Place {
     pub tools: Toolchains,
     pub scratch: TempDir,
     pub work: TempDir,
-    _turn: Turn,
+    pub _turn: Turn,
 }
 
 /// Tests that load the whole machine run alone: others assert how soon something is gone.

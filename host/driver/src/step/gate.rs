@@ -17,7 +17,7 @@ use project::Project;
 use repo::{DiffLimits, Mirror};
 
 use crate::clock::now_ms;
-use crate::commands::{OnView, Writes};
+use crate::commands::{OnView, Terms, Writes};
 use crate::context::Context;
 use crate::house::House;
 use crate::record::confinement;
@@ -162,7 +162,12 @@ async fn command(
         writes: Writes::ToView,
     };
     let finished = on_view
-        .run(argv, "", vec![], Duration::from_millis(timeout_ms))
+        .run(
+            argv,
+            "",
+            vec![],
+            Terms::offline(Duration::from_millis(timeout_ms)),
+        )
         .await
         .map_err(|error| setup(source, &error))?;
     let text = format!(

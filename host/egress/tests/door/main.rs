@@ -9,6 +9,7 @@ mod addresses;
 mod answers;
 mod credentials;
 mod http2;
+mod proxied;
 mod requests;
 mod server;
 mod world;

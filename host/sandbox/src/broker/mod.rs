@@ -22,6 +22,8 @@ use crate::transcript::{ENTRIES_MAX, Entry, Outcome};
 pub(crate) enum Reply {
     /// The function's WIT value.
     Done(Value),
+    /// As `Done`, by a command; what was refused to that, and how often.
+    Ran(Value, Vec<(Denial, u32)>),
     /// Not granted: what the guest sees, and what the author's log says.
     Denied(Value, Denial),
     /// The arguments have no known form: only a worker that is no longer ours sends such.
@@ -77,6 +79,12 @@ impl Record {
         };
         let (outcome, value, denial) = match reply {
             Reply::Done(value) => (Outcome::Done, Some(value), None),
+            Reply::Ran(value, denials) => {
+                for (denial, times) in denials {
+                    self.deny(denial, times);
+                }
+                (Outcome::Done, Some(value), None)
+            }
             Reply::Denied(value, denial) => (Outcome::Denied, Some(value), Some(denial)),
             Reply::Malformed => (Outcome::Malformed, None, None),
         };
@@ -89,7 +97,7 @@ impl Record {
         };
         let heard = services.heard(&entry, denial.as_ref()).await;
         if let Some(denial) = denial {
-            self.deny(denial);
+            self.deny(denial, 1);
         }
         if self.transcript.len() < ENTRIES_MAX {
             self.transcript.push(entry);
@@ -101,7 +109,7 @@ impl Record {
 
 impl Record {
     /// Counts a denial; a guest that makes up ever new ones is told of as one that asked for much.
-    fn deny(&mut self, denial: Denial) {
+    fn deny(&mut self, denial: Denial, times: u32) {
         let denial = if self.denials.len() < DENIALS_MAX || self.denials.contains_key(&denial) {
             denial
         } else {
@@ -111,7 +119,8 @@ impl Record {
                 "as many lines as there are different ones",
             )
         };
-        *self.denials.entry(denial).or_insert(0) += 1;
+        let counted = self.denials.entry(denial).or_insert(0);
+        *counted = counted.saturating_add(times);
     }
 }
 

@@ -37,13 +37,19 @@ async fn run(grant: &Grant, services: &dyn Services, command: Command) -> Reply 
         Invocation::Project(project) => grant.may_run_project(&project.name, &project.extra_args),
         Invocation::Program(program) => grant.may_run_program(&program.program, &program.args),
     };
-    if let Err(denial) = asked {
-        return Reply::Denied(result::<Output, _>(Err(ProcessError::Denied)), denial);
-    }
+    let terms = match asked {
+        Ok(terms) => terms,
+        Err(denial) => {
+            return Reply::Denied(result::<Output, _>(Err(ProcessError::Denied)), denial);
+        }
+    };
     if let Err(why) = well_formed(&command) {
         return Reply::Done(result::<Output, _>(Err(ProcessError::Invalid(why))));
     }
-    Reply::Done(result(services.run_command(command).await))
+    match services.run_command(command, terms).await {
+        Ok(ran) => Reply::Ran(result::<_, ProcessError>(Ok(ran.output)), ran.denials),
+        Err(error) => Reply::Done(result::<Output, _>(Err(error))),
+    }
 }
 
 fn well_formed(command: &Command) -> Result<(), String> {

@@ -183,6 +183,35 @@ async fn an_undeclared_interface_is_refused_at_load_with_the_line() {
 }
 
 #[tokio::test]
+async fn the_terms_of_a_command_are_the_grants_and_what_was_refused_to_it_is_kept() {
+    let place = Place::new();
+    let input = || json!({"do": "run", "name": "test"});
+    place.job(grant(MANIFEST), input()).await;
+    let online = MANIFEST.replacen(
+        "project = \"test\"",
+        "project = \"test\"\nnetwork = true\ntime = \"3s\"\nmemory = \"64MiB\"",
+        1,
+    );
+    assert_ne!(online, MANIFEST);
+    let answer = place.call_with(grant(&online), input()).await.unwrap();
+    let refused: Vec<_> = answer
+        .denials
+        .iter()
+        .map(|(denial, times)| (denial.line.as_str(), *times))
+        .collect();
+    assert_eq!(refused, [("a line", 3)]);
+    let commands = place.seen.commands.lock().unwrap();
+    let terms: Vec<_> = commands
+        .iter()
+        .map(|(_, terms)| (terms.network, terms.wall_ms, terms.memory_bytes))
+        .collect();
+    assert_eq!(
+        terms,
+        [(false, None, None), (true, Some(3000), Some(64 << 20))]
+    );
+}
+
+#[tokio::test]
 async fn commands_are_asked_of_the_grant_before_they_reach_the_host() {
     let place = Place::new();
     let ran = place

@@ -5,13 +5,14 @@ use std::process::Command as Program;
 use std::sync::{Arc, LazyLock, Mutex};
 
 use async_trait::async_trait;
-use capability::{Denial, Grant, Manifest, Policy, RawProjectGrant, Source};
+use capability::denial::Capability;
+use capability::{Denial, Grant, Manifest, Policy, RawProjectGrant, Running, Source};
 use confine::Launcher;
 use sandbox::message::http::{self, Head, HttpError, Piece};
 use sandbox::message::model::{Alias, ModelError, Request, Response, StopReason, Usage};
 use sandbox::message::process::{Command, Ending, Output, ProcessError, ProjectCommand};
 use sandbox::message::release::{Health, ReleaseError, Version};
-use sandbox::{Answer, Call, CallError, Entry, Sandbox, SandboxConfig, Services, View};
+use sandbox::{Answer, Call, CallError, Entry, Ran, Sandbox, SandboxConfig, Services, View};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -52,7 +53,7 @@ pub static PROBE: LazyLock<Vec<u8>> = LazyLock::new(|| {
 /// Notes what reached it.
 #[derive(Default)]
 pub struct Seen {
-    pub commands: Mutex<Vec<Command>>,
+    pub commands: Mutex<Vec<(Command, Running)>>,
     pub chats: Mutex<Vec<Request>>,
     pub notes: Mutex<u64>,
     pub web: Web,
@@ -69,14 +70,19 @@ impl Services for Seen {
         self.deaf.lock().unwrap().clone().map_or(Ok(()), Err)
     }
 
-    async fn run_command(&self, command: Command) -> Result<Output, ProcessError> {
-        self.commands.lock().unwrap().push(command);
-        Ok(Output {
+    async fn run_command(&self, command: Command, terms: Running) -> Result<Ran, ProcessError> {
+        self.commands.lock().unwrap().push((command, terms));
+        let output = Output {
             ending: Ending::Exited(0),
             stdout: "ran".into(),
             stderr: String::new(),
             truncated: false,
             duration_ms: 1,
+        };
+        let denial = Denial::new(Capability::Network, "GET https://elsewhere", "a line");
+        Ok(Ran {
+            output,
+            denials: terms.network.then_some((denial, 3)).into_iter().collect(),
         })
     }
 
@@ -188,6 +194,7 @@ write = ["."]
 commands = ["*"]
 programs = ["*"]
 network = ["*"]
+online = ["*"]
 models = ["*"]
 env = ["*"]
 max-tokens = 10
@@ -198,7 +205,7 @@ time = "20s"
 
 pub fn grant(manifest: &str) -> Arc<Grant> {
     let manifest = Manifest::parse(manifest, "skill.toml").unwrap();
-    let text = r#"{"skill":"probe","read":["."],"write":["."],"commands":["test"],"programs":["cargo"],"network":["api.example.com"],"models":["small"],"env":["SHOWN"],"release":true}"#;
+    let text = r#"{"skill":"probe","read":["."],"write":["."],"commands":["test"],"programs":["cargo"],"online":["test"],"network":["api.example.com"],"models":["small"],"env":["SHOWN"],"release":true}"#;
     let raw: RawProjectGrant = serde_json::from_str(text).unwrap();
     let project = raw
         .check(
