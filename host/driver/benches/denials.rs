@@ -208,7 +208,7 @@ impl Bench {
     async fn neighbour(self: &Arc<Bench>, flood: Option<(u64, bool)>) -> (Duration, f64) {
         let flooding = flood.map(|(pause, fresh)| {
             let bench = self.clone();
-            let input = json!({"do": "ask", "count": if pause == 0 { 4000 } else { 300 }, "pause-us": pause, "fresh": fresh});
+            let input = json!({"do": "insist", "count": if pause == 0 { 4000 } else { 300 }, "pause-us": pause, "fresh": fresh});
             tokio::spawn(async move {
                 let begun = Instant::now();
                 let answer = bench.call(input).await;

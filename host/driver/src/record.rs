@@ -241,7 +241,7 @@ impl CallRecord {
     pub fn not_loaded(&self, error: &LoadError) -> Result<(), TrailError> {
         if let LoadError::NotGranted { import, line } = error {
             let denial = Denial::new(Capability::Interface, import, line);
-            self.seen().refuse(&denial);
+            self.seen().refuse(&denial, 1);
         }
         self.close(Outcome::Ended(error.to_string().into()), 0)
     }

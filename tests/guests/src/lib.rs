@@ -118,7 +118,7 @@ impl Guest for Probe {
                     _ => Ok(answer),
                 }
             }
-            "ask" => Ok(asked(&input)),
+            "insist" => Ok(insisted(&input)),
             "toil" => Ok(toiled(input["count"].as_u64().unwrap_or(0))),
             "chat" => Ok(chatted(&input)),
             "fetch" => Ok(http::fetch(&input)),
@@ -202,7 +202,7 @@ fn ran(input: &Value) -> Value {
 }
 
 /// Asks for a command again and again, with a pause in between; with `fresh`, for another one each time.
-fn asked(input: &Value) -> Value {
+fn insisted(input: &Value) -> Value {
     let pause = std::time::Duration::from_micros(input["pause-us"].as_u64().unwrap_or(0));
     let mut refused = 0;
     for n in 0..input["count"].as_u64().unwrap_or(0) {

@@ -106,7 +106,7 @@ fn audited(
         base: verdict.subject.base.clone(),
         finding: verdict.finding,
         verdict: Digest::of(&serde_json::to_vec(verdict).unwrap_or_default()),
-        confinement: runs_command.then(confinement),
+        confinement: runs_command.then(|| confinement(house.launcher.attainable())),
     };
     let appended = house.trail.append(now_ms(), audit::Entry::Verdict(entry));
     appended.map(|_| ()).map_err(|error| setup("audit", &error))
