@@ -39,6 +39,12 @@ impl Told {
         self.is_sound(what);
     }
 
+    /// Ran to its end: these components print nothing, and no JSON is what is wrong with that.
+    pub fn ran(&self, what: &str) {
+        assert!(self.text.contains("is no JSON"), "{what}: {}", self.text);
+        self.is_sound(what);
+    }
+
     /// However it ended: by itself, without a panic, and within its means.
     pub fn is_sound(&self, what: &str) {
         assert!(self.code.is_some(), "{what}: {}", self.text);

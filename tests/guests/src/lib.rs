@@ -1,5 +1,7 @@
 //! A job that does what its input says, good or bad: `{"do": "read", "path": "a"}`.
 
+mod tricks;
+
 use std::fs;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -108,7 +110,10 @@ impl Guest for Probe {
             "run" => Ok(ran(&input)),
             "chat" => Ok(chatted(&input)),
             "release" => Ok(json!(format!("{:?}", release::versions()))),
-            other => return Err(SkillError::InvalidInput(format!("what is {other:?}?"))),
+            other => match tricks::answer(other, path, to, &input) {
+                Some(answer) => answer,
+                None => return Err(SkillError::InvalidInput(format!("what is {other:?}?"))),
+            },
         };
         answer
             .map(|value: Value| value.to_string())

@@ -10,6 +10,7 @@ mod attacks;
 mod disk;
 mod ordinary;
 mod place;
+mod probe;
 
 use std::path::Path;
 use std::process::Stdio;
