@@ -13,3 +13,5 @@ mod bombs;
 #[path = "../cli/house.rs"]
 mod house;
 mod loading;
+mod manifests;
+mod repositories;
