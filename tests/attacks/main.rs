@@ -14,4 +14,5 @@ mod bombs;
 mod house;
 mod loading;
 mod manifests;
+mod ordinary;
 mod repositories;

@@ -71,7 +71,15 @@ fn corpus() -> Vec<String> {
         "%2e%2e/x\u{0}",
     ];
     // What stands for nothing but a name on this system may be a name.
-    let harmless = ["~", "~/.ssh", "$HOME", "file:///"];
+    let harmless = [
+        "~",
+        "~/.ssh",
+        "$HOME",
+        "file:///",
+        "CON",
+        "nul.txt",
+        "COM\u{b9}",
+    ];
     all.extend(
         paths
             .iter()

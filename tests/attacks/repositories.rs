@@ -101,7 +101,7 @@ impl Hostile {
 
 const CARGO: &str =
     "[package]\nname = \"meter\"\nversion = \"0.1.0\"\nedition = \"2021\"\n[workspace]\n";
-const LIB: &str = "#[test]\nfn t() { panic!(\"it came to the tests\") }\n";
+const LIB: &str = "#[test]\nfn t() { std::process::exit(3) }\n";
 const SCRIPT: &str = "#!/bin/sh\necho HOSTILE SCRIPT RAN >&2\ncat @CANARY@ >&2\necho x > @HOME@/planted\necho x > @CANARY@\n\"$@\"\n";
 const LOCK: &str = "version = 3\n\n[[package]]\nname = \"meter\"\nversion = \"0.1.0\"\n";
 

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use repo::Mirror;
 
-use crate::fixture::{Fixture, fixture, raw_tree, write};
+use crate::fixture::{fixture, raw_tree, write};
 
 fn below(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
@@ -28,20 +28,6 @@ fn writable(path: &Path) {
     fs::set_permissions(path, mode).unwrap();
 }
 
-/// A fetch into a new mirror: what comes is what was committed, or nothing comes.
-fn is_whole_or_refused(fixture: &Fixture, at: usize, what: &str) -> bool {
-    let mirror = Mirror::open_or_create(&fixture.dir.path().join(format!("m{at}"))).unwrap();
-    let Ok(tip) = mirror.fetch(&fixture.source(), "main") else {
-        return false;
-    };
-    let tree = mirror.tree_of(&tip).unwrap();
-    for (name, text) in FILES {
-        let read = mirror.read(&tree, name, usize::MAX).unwrap().unwrap();
-        assert_eq!(read, text.as_bytes(), "{what}: {name}");
-    }
-    true
-}
-
 const FILES: [(&str, &str); 3] = [
     (
         "a",
@@ -54,43 +40,14 @@ const FILES: [(&str, &str); 3] = [
     ("c", "c"),
 ];
 
+/// Every object in another's place: its name is the digest of its content, and that is looked at.
 #[test]
-fn no_damaged_or_swapped_object_becomes_another_file() {
+fn no_object_is_taken_for_another() {
     let fixture = fixture(&FILES);
-    let mut at = 0;
-    let mut each = |packed: bool| {
-        let objects = below(&fixture.user().join(".git/objects"));
-        let mut refused = 0;
-        for object in &objects {
-            writable(object);
-            let good = fs::read(object).unwrap();
-            let step = if packed {
-                (good.len() / 40).max(1)
-            } else {
-                (good.len() / 3).max(1)
-            };
-            for place in (0..good.len()).step_by(step) {
-                for bits in [0x01, 0xff] {
-                    let mut bad = good.clone();
-                    bad[place] ^= bits;
-                    fs::write(object, &bad).unwrap();
-                    at += 1;
-                    let what = format!("{} {place} {bits}", object.display());
-                    refused += usize::from(!is_whole_or_refused(&fixture, at, &what));
-                }
-            }
-            fs::write(object, &good[..good.len() / 2]).unwrap();
-            at += 1;
-            is_whole_or_refused(&fixture, at, "half");
-            fs::write(object, good).unwrap();
-        }
-        assert!(refused > 0, "it made a difference");
-    };
-    each(false);
-    // Every object in every other's place.
     let objects = below(&fixture.user().join(".git/objects"));
     let contents: Vec<_> = objects.iter().map(|path| fs::read(path).unwrap()).collect();
     for (n, object) in objects.iter().enumerate() {
+        writable(object);
         fs::write(object, &contents[(n + 1) % contents.len()]).unwrap();
         let mirror = Mirror::open_or_create(&fixture.dir.path().join(format!("s{n}"))).unwrap();
         assert!(
@@ -100,8 +57,7 @@ fn no_damaged_or_swapped_object_becomes_another_file() {
         );
         fs::write(object, &contents[n]).unwrap();
     }
-    fixture.run_git(&fixture.user(), &["gc", "-q"]);
-    each(true);
+    assert!(fixture.mirror.fetch(&fixture.source(), "main").is_ok());
 }
 
 fn peak_bytes() -> u64 {
@@ -163,9 +119,16 @@ fn attributes_neither_change_nor_hide_contents() {
     let content = "$Id$\n$Format:%H$\nunix\nwindows\r\n\u{feff}mark\n";
     let fixture = fixture(&[("a.txt", content), ("b.rs", content)]);
     // Not through the user's own index, which may do what it likes with them.
-    write(&fixture.user().join(".gitattributes"), attributes);
-    fixture.run_git(&fixture.user(), &["add", ".gitattributes"]);
-    fixture.run_git(&fixture.user(), &["commit", "-q", "-m", "attributes"]);
+    let repo = fixture.git();
+    let blob = |text: &str| repo.blob(text.as_bytes()).unwrap();
+    fixture.commit_tree(raw_tree(
+        &repo,
+        &[
+            (0o100_644, b".gitattributes", blob(attributes)),
+            (0o100_644, b"a.txt", blob(content)),
+            (0o100_644, b"b.rs", blob(content)),
+        ],
+    ));
     let (_, base) = fixture.fetch();
     let (path, _) = fixture.worktree(&base);
     for name in ["a.txt", "b.rs"] {
