@@ -186,13 +186,6 @@ fn compile_bombs_end_within_their_limits_and_cost_the_broker_nothing() {
             "{what}: {}",
             told.text
         );
-        println!(
-            "{what}: {:?} {:.1?}, broker {} MiB: {:.160}",
-            told.code,
-            told.took,
-            told.broker_bytes >> 20,
-            told.text.replace('\n', " ")
-        );
     }
 }
 
@@ -212,10 +205,6 @@ fn others_go_on_while_a_bomb_is_compiled() {
         }
         let told = loading.join().unwrap();
         told.is_sound("bomb");
-        println!(
-            "{meanwhile} calls meanwhile; the bomb: {:?} {:.1?}",
-            told.code, told.took
-        );
         assert!(meanwhile > 0);
     });
 }

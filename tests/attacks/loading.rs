@@ -181,10 +181,9 @@ fn compiled_code_is_neither_a_skill_nor_anothers() {
         .into_iter()
         .find(|path| *path != first[0])
         .unwrap();
-    for (from, to) in [(&first[0], &other)] {
-        std::fs::copy(from, to).unwrap();
-        std::fs::copy(from.with_extension("mac"), to.with_extension("mac")).unwrap();
-    }
+    std::fs::copy(&first[0], &other).unwrap();
+    let macs = [&first[0], &other].map(|path| path.with_extension("mac"));
+    std::fs::copy(&macs[0], &macs[1]).unwrap();
     // It still does what its own component does: the other's code was not taken for it.
     bench.call("trap", &trap).refused("swapped", &["trapped"]);
 }
