@@ -5,6 +5,8 @@
     reason = "tests may stop at the first surprise"
 )]
 
+mod attacks;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 

@@ -19,8 +19,11 @@ use crate::session::{Answer, Session, View};
 use crate::story::{STORY_BYTES_MAX, cut};
 use crate::worker;
 
-/// What a compilation may take: an 18 MB Python component needs 20 s and 1.5 GB.
-const COMPILE_WALL: Duration = Duration::from_secs(120);
+/// What a compilation may take at most: an 18 MB Python component needs 20 s and 1.5 GB.
+const COMPILE_WALL_MAX: Duration = Duration::from_secs(120);
+/// And at least. Honest components need a second for each megabyte; 40 KB of nothing but loops would need minutes.
+const COMPILE_WALL_MIN: Duration = Duration::from_secs(30);
+const COMPILE_WALL_PER_MEBIBYTE: Duration = Duration::from_secs(6);
 const COMPILE_MEMORY_BYTES: u64 = 4 << 30;
 
 /// What a worker needs beside the guest's memory: the engine, the compiled code, its own stack and threads.
@@ -124,7 +127,9 @@ impl Sandbox {
                 inside: worker::OUT.into(),
             },
         ];
-        let compiled = self.compile_in_worker(mounts).await;
+        let compiled = self
+            .compile_in_worker(mounts, compile_wall(component.len()))
+            .await;
         let stored = compiled.and_then(|()| {
             self.cache
                 .store(digest, identity, &out.join("component.cwasm"))
@@ -134,10 +139,10 @@ impl Sandbox {
         stored
     }
 
-    async fn compile_in_worker(&self, mounts: Vec<Mount>) -> Result<(), LoadError> {
+    async fn compile_in_worker(&self, mounts: Vec<Mount>, wall: Duration) -> Result<(), LoadError> {
         let compile = |why: &str| LoadError::Compile { why: why.into() };
         let mut worker = self.start(mounts, COMPILE_MEMORY_BYTES)?;
-        let told = tokio::time::timeout(COMPILE_WALL, async {
+        let told = tokio::time::timeout(wall, async {
             worker.send(&ToWorker::Compile).await?;
             worker.receive().await
         });
@@ -146,7 +151,7 @@ impl Sandbox {
         match told {
             Err(_) => Err(compile(&format!(
                 "it takes longer than {} s",
-                COMPILE_WALL.as_secs()
+                wall.as_secs()
             ))),
             Ok(Ok(Some(ToBroker::Compiled))) => Ok(()),
             Ok(Ok(Some(ToBroker::Failed(why)))) => Err(compile(&cut(why, STORY_BYTES_MAX))),
@@ -210,6 +215,13 @@ impl Sandbox {
     fn start(&self, mounts: Vec<Mount>, memory_bytes: u64) -> Result<Worker, ConfineError> {
         Worker::start(&self.launcher, &self.worker_program, mounts, memory_bytes)
     }
+}
+
+/// How long a component of this size may be compiled for.
+fn compile_wall(bytes: usize) -> Duration {
+    let mebibytes = u32::try_from(bytes >> 20).unwrap_or(u32::MAX);
+    let for_its_size = COMPILE_WALL_PER_MEBIBYTE.saturating_mul(mebibytes);
+    (COMPILE_WALL_MIN + for_its_size).min(COMPILE_WALL_MAX)
 }
 
 impl Loaded {

@@ -3,6 +3,8 @@
 mod http;
 mod triage;
 
+mod tricks;
+
 use std::fs;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -130,7 +132,10 @@ impl Guest for Probe {
             "fields" => Ok(http::fields(&input)),
             "unsent" => Ok(http::unsent(&input)),
             "release" => Ok(json!(format!("{:?}", release::versions()))),
-            other => return Err(SkillError::InvalidInput(format!("what is {other:?}?"))),
+            other => match tricks::answer(other, path, to, &input) {
+                Some(answer) => answer,
+                None => return Err(SkillError::InvalidInput(format!("what is {other:?}?"))),
+            },
         };
         answer
             .map(|value: Value| value.to_string())

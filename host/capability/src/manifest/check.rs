@@ -117,7 +117,7 @@ pub(super) fn disjoint(files: &[FileRequest], source: Source<'_>) -> Result<(), 
 }
 
 /// Variables that change which code runs: they are never a guest's business.
-const REFUSED_VARIABLES: [&str; 9] = [
+const REFUSED_VARIABLES: [&str; 19] = [
     "PATH",
     "HOME",
     "IFS",
@@ -127,6 +127,16 @@ const REFUSED_VARIABLES: [&str; 9] = [
     "RUSTC_WRAPPER",
     "RUSTFLAGS",
     "NODE_OPTIONS",
+    "PERL5OPT",
+    "PERL5LIB",
+    "RUBYOPT",
+    "RUBYLIB",
+    "JAVA_TOOL_OPTIONS",
+    "JDK_JAVA_OPTIONS",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
 ];
 const REFUSED_PREFIXES: [&str; 6] = ["LD_", "DYLD_", "GIT_", "MOAT_", "PYTHON", "CARGO_"];
 

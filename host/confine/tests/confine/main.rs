@@ -15,6 +15,7 @@ mod owner;
 mod place;
 mod proxied;
 // The stand-ins that the proxy's own tests use.
+mod probe;
 #[path = "../../../egress/tests/door/server.rs"]
 #[allow(dead_code, reason = "not all of it is needed here")]
 mod server;

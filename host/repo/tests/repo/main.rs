@@ -5,6 +5,7 @@
     reason = "tests may stop at the first surprise"
 )]
 
+mod damage;
 mod diff;
 mod fetch;
 mod fixture;

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::place::{MANIFEST, Place, grant, writing};
 
 /// Everything below a directory, with content and target: the world that must not change.
-fn digest(directory: &Path) -> Vec<String> {
+pub fn digest(directory: &Path) -> Vec<String> {
     let mut lines = Vec::new();
     let mut left = vec![directory.to_owned()];
     while let Some(next) = left.pop() {

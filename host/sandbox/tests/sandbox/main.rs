@@ -12,6 +12,7 @@ mod http;
 mod ordinary;
 mod place;
 mod session;
+mod tricks;
 mod web;
 
 use std::process::Command as Program;
@@ -406,6 +407,10 @@ async fn a_killed_worker_is_an_error_of_its_call_only() {
 
 /// Kills the workers whose view holds a file of this name.
 fn kill_workers(mark: &str) -> bool {
+    signal_workers(mark, "-KILL")
+}
+
+fn signal_workers(mark: &str, signal: &str) -> bool {
     let mut found = false;
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
         let Ok(line) = std::fs::read(entry.path().join("cmdline")) else {
@@ -416,7 +421,7 @@ fn kill_workers(mark: &str) -> bool {
         if ours && entry.path().join("root/view").join(mark).exists() {
             let pid = entry.file_name().into_string().unwrap();
             found |= Program::new("kill")
-                .args(["-9", &pid])
+                .args([signal, &pid])
                 .status()
                 .unwrap()
                 .success();
