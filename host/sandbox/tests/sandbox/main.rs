@@ -11,6 +11,7 @@ mod hostile;
 mod ordinary;
 mod place;
 mod session;
+mod wasi;
 
 use std::process::Command as Program;
 use std::time::{Duration, Instant};
