@@ -190,6 +190,10 @@ fn sections(component: &[u8], file: &str) -> Result<Vec<Section>, PackageError> 
                 Payload::Version { range, .. } => range.end,
                 other => other.as_section().map_or(end, |(_, range)| range.end),
             };
+            // The parser ends a nested module or component where the bytes end, also in the middle of it.
+            if end > component.len() {
+                return Err(refuse("it is cut off".into()));
+            }
         }
         match payload {
             Payload::Version {
