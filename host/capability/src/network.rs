@@ -146,7 +146,7 @@ fn is_plain_path(path: &str) -> bool {
     is_visible(path)
         && !path.contains('\\')
         && escapes_are_plain(path)
-        && (segments.is_empty()
+        && (inner.is_empty()
             || segments
                 .split('/')
                 .all(|segment| !matches!(segment, "" | "." | "..") && !segment.starts_with("..;")))

@@ -107,10 +107,8 @@ impl Package {
     /// # Errors
     /// [`PackageError`].
     pub fn from_component(component: &[u8]) -> Result<Package, PackageError> {
-        let found = sections(component, "the component")?
-            .into_iter()
-            .find_map(|section| section.manifest);
-        let text = found.ok_or(PackageError::NoManifest)?;
+        let found = sections(component, "the component")?.into_iter().next();
+        let text = found.ok_or(PackageError::NoManifest)?.manifest;
         let manifest = Manifest::parse(&text, "skill.toml (in the component)")?;
         Ok(Package {
             manifest,
@@ -188,10 +186,10 @@ fn read(path: &Path, max: u64) -> Result<Vec<u8>, PackageError> {
     Ok(content)
 }
 
-/// A top-level section: where it lies, and the manifest if it is that.
+/// A manifest at the top level: where its section lies, from the section's id on, and its text.
 struct Section {
     range: std::ops::Range<usize>,
-    manifest: Option<String>,
+    manifest: String,
 }
 
 fn sections(component: &[u8], file: &str) -> Result<Vec<Section>, PackageError> {
@@ -201,8 +199,22 @@ fn sections(component: &[u8], file: &str) -> Result<Vec<Section>, PackageError> 
     };
     let mut found = Vec::new();
     let mut depth = 0usize;
+    // A section begins where the one before it ends: the length in front of its content may be written in more bytes than it needs.
+    let mut end = 0;
     for payload in Parser::new(0).parse_all(component) {
-        match payload.map_err(|error| refuse(error.to_string()))? {
+        let payload = payload.map_err(|error| refuse(error.to_string()))?;
+        let start = end;
+        if depth == 0 {
+            end = match &payload {
+                Payload::Version { range, .. } => range.end,
+                other => other.as_section().map_or(end, |(_, range)| range.end),
+            };
+            // The parser ends a nested module or component where the bytes end, also in the middle of it.
+            if end > component.len() {
+                return Err(refuse("it is cut off".into()));
+            }
+        }
+        match payload {
             Payload::Version {
                 encoding: Encoding::Module,
                 ..
@@ -213,8 +225,8 @@ fn sections(component: &[u8], file: &str) -> Result<Vec<Section>, PackageError> 
                 let text = std::str::from_utf8(section.data())
                     .map_err(|_| refuse("its manifest is not UTF-8".into()))?;
                 found.push(Section {
-                    range: section.range(),
-                    manifest: Some(text.to_owned()),
+                    range: start..section.range().end,
+                    manifest: text.to_owned(),
                 });
             }
             _ => {}
@@ -226,21 +238,9 @@ fn sections(component: &[u8], file: &str) -> Result<Vec<Section>, PackageError> 
 fn without_manifest(component: &[u8], file: &str) -> Result<Vec<u8>, PackageError> {
     let mut rest = component.to_vec();
     for section in sections(component, file)?.into_iter().rev() {
-        // The range is that of the content; before it stand the section's id, 0, and its length as LEB128.
-        let length_bytes = leb128_len(section.range.len());
-        let start = section.range.start.saturating_sub(length_bytes + 1);
-        rest.drain(start..section.range.end);
+        rest.drain(section.range);
     }
     Ok(rest)
-}
-
-fn leb128_len(mut value: usize) -> usize {
-    let mut bytes = 1;
-    while value >= 0x80 {
-        value >>= 7;
-        bytes += 1;
-    }
-    bytes
 }
 
 #[cfg(test)]

@@ -19,6 +19,9 @@ use crate::worker::{Broker, COMPILED, COMPONENT, OUT, VIEW, engine, value};
 /// How often a running guest is asked whether its time is up.
 const TICK: Duration = Duration::from_millis(10);
 
+/// A guest's one argument. Its input is its parameter, or what a command reads from standard input.
+const PROGRAM: &str = "component.wasm";
+
 /// Compiles `/component.wasm`.
 pub(crate) fn compile() -> Result<(), String> {
     let bytes = std::fs::read(COMPONENT).map_err(|error| error.to_string())?;
@@ -93,6 +96,8 @@ impl Opened {
             .max_random_size(64 * 1024)
             .stdout(printed.clone())
             .stderr(printed.clone())
+            // Programs take it for granted that the first argument is their own name.
+            .arg(PROGRAM)
             .envs(&request.env);
         if request.role == Role::Job.as_str() {
             wasi.stdin(MemoryInputPipe::new(request.input.to_string()));

@@ -13,6 +13,7 @@ mod ordinary;
 mod place;
 mod session;
 mod tricks;
+mod wasi;
 mod web;
 
 use std::process::Command as Program;
