@@ -33,7 +33,7 @@ private! {
     conversation = "../../../host/model/src/conversation.rs"
     imports = "../../../host/sandbox/src/imports.rs"
     load_error = "../../../host/sandbox/src/error.rs"
-    message = "../../../host/sandbox/src/message.rs"
+    message = "../../../host/sandbox/src/message/mod.rs"
     openai = "../../../host/model/src/openai.rs"
     package = "../../../host/catalog/src/package.rs"
     reply = "../../../host/model/src/reply.rs"

@@ -2,6 +2,10 @@
 //!
 //! The suite's binaries are other people's and not part of this repository: `MOAT_WASI_TESTSUITE` names a checkout of it whose programs
 //! were wrapped into components, as `docs/wasi.md` says. Without it there is nothing to compare.
+#![allow(
+    clippy::print_stderr,
+    reason = "it says what it leaves out, and what differs"
+)]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
