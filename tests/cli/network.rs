@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use support::http::{Server, whole};
 
 use crate::house::{House, MOAT, git, told};
+use crate::server::{self as tls, Authority, Then};
 
 /// The guest that does what it is told: as a job, and as a triage that fetches its report.
 static GUEST: LazyLock<Vec<u8>> = LazyLock::new(|| {
@@ -222,4 +223,111 @@ fn a_run_takes_its_work_from_where_a_skill_may_look() {
     assert_eq!(server.seen().len(), 1);
     let changed = git(&asking.repo, &["diff", "--name-only", "main^", "main"]);
     assert_eq!(changed, "meter/fees.py");
+}
+
+const TOKEN: &str = "canary-token-9c41";
+
+/// The same skill over https with a credential, on a machine whose owner bound the secret to `bound`.
+fn with_a_credential(port: u16, authority: &Authority, bound: &str) -> Asking {
+    use std::os::unix::fs::PermissionsExt as _;
+    let asking = Asking::new("job", port, true);
+    let edit = |path: PathBuf, from: &[(&str, &str)]| {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let text = from.iter().fold(text, |text, (from, to)| {
+            assert!(text.contains(from), "{from:?} is not in {text}");
+            text.replace(from, to)
+        });
+        std::fs::write(path, text).unwrap();
+    };
+    let credential = format!(
+        "[[credentials]]\nname = \"token\"\nhost = \"localhost\"\nport = {port}\nheader = \"Authorization\"\nformat = \"Bearer {{}}\"\nreason = \"test\"\n\n[[processes]]"
+    );
+    edit(
+        asking.repo.join("tools/asker/skill.toml"),
+        &[("scheme = \"http\"\n", ""), ("[[processes]]", &credential)],
+    );
+    edit(
+        asking.repo.join("moat.toml"),
+        &[
+            ("GET http://localhost", "GET localhost"),
+            (
+                "release = true",
+                "release = true\ncredentials = [\"token\"]",
+            ),
+        ],
+    );
+    git(&asking.repo, &["commit", "-qam", "with a credential"]);
+    let home = asking.house.home();
+    std::fs::write(home.join("authority.pem"), authority.pem()).unwrap();
+    let authorities = format!(
+        "hidden = []\nauthorities = {:?}",
+        home.join("authority.pem")
+    );
+    edit(
+        home.join("policy.toml"),
+        &[
+            ("http://localhost", "localhost"),
+            ("hidden = []", &authorities),
+            ("release = true", "release = true\ncredentials = [\"*\"]"),
+        ],
+    );
+    let token = home.join("token");
+    std::fs::write(&token, TOKEN).unwrap();
+    std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let secrets = format!("[secrets.token]\nhosts = [\"{bound}\"]\nfile = {token:?}\n");
+    std::fs::write(home.join("secrets.toml"), secrets).unwrap();
+    asking
+}
+
+/// Says the word, and at `/v1/echo` all that it was asked with.
+fn over_tls(authority: &Authority) -> tls::Server {
+    tls::Server::tls(authority, "localhost", |request, wire| {
+        let body = match request.contains("/v1/echo") {
+            true => request.to_owned(),
+            false => WORD.to_owned(),
+        };
+        let head = format!(
+            "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+            body.len()
+        );
+        let _ = wire.write_all(format!("{head}{body}").as_bytes());
+        Then::Close
+    })
+}
+
+#[test]
+fn a_credential_goes_to_its_host_and_never_comes_back() {
+    let authority = Authority::new();
+    let server = over_tls(&authority);
+    let origin = format!("https://localhost:{}", server.port);
+    let asking = with_a_credential(server.port, &authority, &origin);
+    let (answer, denials) = asking.fetch(&format!("{origin}/v1/report"));
+    assert_eq!(answer["body"], WORD, "{answer} {denials}");
+    let seen = server.requests();
+    let sent = format!("authorization: Bearer {TOKEN}");
+    assert!(
+        seen[0].to_lowercase().contains(&sent.to_lowercase()),
+        "{seen:?}"
+    );
+    let (echoed, _) = asking.fetch(&format!("{origin}/v1/echo"));
+    assert_eq!(server.requests().len(), 2);
+    assert!(!echoed.to_string().contains(TOKEN), "{echoed}");
+    let trail = told(&asking.house.moat(&["audit", "--json"]));
+    assert!(trail.contains("the answer held a secret"), "{trail}");
+    assert!(trail.contains("\"credentials\":[\"token\"]"), "{trail}");
+    assert!(!trail.contains(TOKEN));
+}
+
+#[test]
+fn a_secret_that_its_owner_bound_elsewhere_is_not_sent_and_a_stranger_is_not_trusted() {
+    let authority = Authority::new();
+    let server = over_tls(&authority);
+    let origin = format!("https://localhost:{}", server.port);
+    let asking = with_a_credential(server.port, &authority, "https://localhost:9");
+    let (answer, _) = asking.fetch(&format!("{origin}/v1/report"));
+    assert!(answer["error"].is_string(), "{answer}");
+    let asking = with_a_credential(server.port, &Authority::new(), &origin);
+    let (answer, _) = asking.fetch(&format!("{origin}/v1/report"));
+    assert_eq!(answer, json!({"error": "Tls"}));
+    assert!(server.requests().is_empty(), "{:?}", server.requests());
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::text::Text;
 
 /// Things of one sort that one entry names; the rest is counted.
-const LIST_MAX: usize = 64;
+const LIST_MAX: usize = 256;
 
 /// An entry with its place in the chain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

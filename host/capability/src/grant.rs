@@ -147,6 +147,16 @@ impl Grant {
                 .iter()
                 .map(|c| c.max_tokens)
                 .fold(request.max_tokens.min(lowered), u32::min);
+            // No token is no call: an alias that can never answer would only look like one.
+            if grant.max_tokens == 0 {
+                Allowing {
+                    grant: &mut grant,
+                    project,
+                    ceilings: &ceilings,
+                    policy,
+                }
+                .no_tokens(lowered == 0);
+            }
         }
         if manifest.release.is_some() {
             Allowing {
@@ -338,6 +348,18 @@ impl Allowing<'_> {
                     },
                 );
             }
+        }
+    }
+
+    /// Takes back the models of a call that may have no token of them.
+    fn no_tokens(&mut self, by_project: bool) {
+        let addition = "max-tokens = 1000";
+        for alias in std::mem::take(&mut self.grant.models) {
+            let line = match by_project {
+                true => self.project_line(addition),
+                false => self.policy_line(addition),
+            };
+            self.withhold(Capability::Model, &alias, line);
         }
     }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::origin::{HostName, InvalidOrigin, Origin, Scheme, split_port};
 
-/// An HTTP method: a token in capitals. `CONNECT` and `TRACE` are none that a skill can use.
+/// An HTTP method: a token in capitals. `CONNECT`, `TRACE` and their like are none that a skill can use.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Method(String);
@@ -86,7 +86,7 @@ impl FromStr for Method {
     fn from_str(text: &str) -> Result<Method, InvalidRule> {
         let word = (1..=32).contains(&text.len())
             && text.bytes().all(|b| b.is_ascii_uppercase() || b == b'-');
-        if !word || matches!(text, "CONNECT" | "TRACE") {
+        if !word || matches!(text, "CONNECT" | "TRACE" | "TRACK" | "PRI") {
             return Err(InvalidRule::Method);
         }
         Ok(Method(text.to_owned()))

@@ -20,6 +20,8 @@ pub struct Policy {
     pub hidden: Globs,
     /// The least that must hold a command; below it nothing is run.
     pub least_confinement: LeastConfinement,
+    /// A PEM file with certificate authorities that skills' requests trust beside the public ones: an absolute path.
+    pub authorities: Option<String>,
     /// Every ceiling that matches a skill must allow; a skill that none matches gets nothing.
     pub ceilings: Vec<Ceiling>,
 }
@@ -103,6 +105,9 @@ struct Raw {
     /// What must hold a command at least: `full` (unless given) or `namespaces`, for kernels without Landlock.
     #[serde(default)]
     least_confinement: LeastConfinement,
+    /// A PEM file with certificate authorities that skills' requests trust beside the public ones: an absolute path.
+    #[schemars(with = "Option<String>")]
+    authorities: Option<Spanned<String>>,
     #[serde(default)]
     #[schemars(with = "Vec<RawCeiling>")]
     ceiling: Vec<Spanned<RawCeiling>>,
@@ -180,6 +185,10 @@ impl Policy {
             file: file.into(),
             hidden,
             least_confinement: raw.least_confinement,
+            authorities: raw
+                .authorities
+                .map(|one| absolute(one, source))
+                .transpose()?,
             ceilings,
         })
     }
@@ -235,6 +244,18 @@ fn ceiling(raw: Spanned<RawCeiling>, source: Source<'_>) -> Result<Ceiling, Conf
         memory_bytes: quantity::bytes(&raw.memory).map_err(|e| refuse(format!("{e}")))?,
         wall_ms: quantity::millis(&raw.time).map_err(|e| refuse(format!("{e}")))?,
     })
+}
+
+fn absolute(path: Spanned<String>, source: Source<'_>) -> Result<String, ConfigError> {
+    let text = path.get_ref();
+    if text.starts_with('/') && !text.chars().any(char::is_control) {
+        return Ok(path.into_inner());
+    }
+    Err(source.error(
+        path.span(),
+        "the authorities' file is no absolute path",
+        "write the whole path, from `/`",
+    ))
 }
 
 /// Reads paths of a worktree.

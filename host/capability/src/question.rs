@@ -173,8 +173,9 @@ impl Grant {
         allowed.ok_or_else(|| {
             // The path is the guest's own text; the line names the directory above it at most.
             let line = format!(
-                "skill.toml: [[network]] host = \"{}\" port = {} methods = [\"{}\"] reason = \"…\"",
+                "skill.toml: [[network]] host = \"{}\" scheme = \"{}\" port = {} methods = [\"{}\"] reason = \"…\"",
                 origin.host(),
+                origin.scheme().as_str(),
                 origin.port(),
                 plain(method)
             );

@@ -356,6 +356,27 @@ fn every_key_bites() {
     );
 }
 
+/// A model that may not say a single token is none.
+#[test]
+fn without_tokens_there_is_no_model() {
+    for (project, policy) in [
+        (
+            PROJECT.replace("\"max-tokens\":50", "\"max-tokens\":0"),
+            POLICY.to_owned(),
+        ),
+        (PROJECT.to_owned(), POLICY.replace("max-tokens = 70\n", "")),
+    ] {
+        let grant = compute(MANIFEST, Some(&project), &policy);
+        assert!(grant.may_use_model("coder").is_err());
+        assert!(
+            grant
+                .withheld()
+                .iter()
+                .any(|one| one.line.contains("max-tokens"))
+        );
+    }
+}
+
 #[test]
 fn without_a_project_grant_or_a_ceiling_there_is_nothing() {
     assert!(powers(&compute(MANIFEST, None, POLICY)).is_empty());

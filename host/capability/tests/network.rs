@@ -332,6 +332,39 @@ fn a_denial_names_the_line_and_shows_no_hidden_character() {
 }
 
 #[test]
+fn a_wider_rule_takes_nothing_away() {
+    let grant = |policy: &str| compute(MANIFEST, PROJECT, policy);
+    let narrow = POLICY.replace("network = [\"*\"", "network = [\"GET api.example.com/v1\"");
+    let lost = |from: &Grant, to: &Grant| from.beyond(to).len();
+    assert_eq!(lost(&grant(&narrow), &grant(POLICY)), 0);
+    assert!(lost(&grant(POLICY), &grant(&narrow)) > 0);
+}
+
+#[test]
+fn an_http_request_is_answered_with_a_line_for_http() {
+    let grant = compute(MANIFEST, PROJECT, POLICY);
+    let origin = Origin::parse("http", "127.0.0.1:8080").unwrap();
+    let denial = grant.may_request(&origin, "GET", "/").unwrap_err();
+    assert!(
+        denial.line.contains("scheme = \"http\" port = 8080"),
+        "{denial}"
+    );
+}
+
+#[test]
+fn authorities_are_an_absolute_path_or_refused() {
+    let with =
+        |path: &str| Policy::parse(&format!("authorities = \"{path}\"{POLICY}"), "policy.toml");
+    assert_eq!(
+        with("/etc/ca.pem").unwrap().authorities.as_deref(),
+        Some("/etc/ca.pem")
+    );
+    for path in ["ca.pem", "../ca.pem", "", "~/ca.pem"] {
+        assert_eq!(with(path).unwrap_err().line, 1, "{path}");
+    }
+}
+
+#[test]
 fn without_network_there_is_no_interface() {
     let none = compute(
         MANIFEST,

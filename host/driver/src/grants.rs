@@ -163,7 +163,13 @@ pub(crate) fn lacked(
         .iter()
         .filter(|denial| !is_no_command_here(project, manifest, denial))
         .collect();
-    let refused = || denials.iter().map(|(denial, _)| denial);
+    // What the door refuses by itself is no grant's to give.
+    let refused = || {
+        let all = denials.iter().map(|(denial, _)| denial);
+        all.filter(|one| {
+            one.line.starts_with("skill.toml") || one.capability != Capability::Network
+        })
+    };
     let declared = || refused().filter_map(|denial| grant.withheld_for(denial));
     let (why, mut needs): (String, Vec<Need>) = match ending {
         Ending::NotLoaded(error @ LoadError::NotGranted { import, line }) => {

@@ -108,9 +108,11 @@ impl House {
         };
         let secrets = store::Config::load(&root.join(store::FILE))?.unwrap_or_default();
         let secrets = Arc::new(Stores::new(secrets, Arc::new(OwnerPrograms)));
+        let authorities = policy.authorities.as_deref().map(Path::new);
+        let authorities = authorities.map(authority_file).transpose()?;
         let outbound = Outbound::new(Setup {
             resolver: Arc::new(SystemResolver),
-            authorities: None,
+            authorities,
             secrets: secrets.clone(),
             clamps: Clamps::default(),
         })?;
@@ -175,6 +177,14 @@ fn config_text(root: &Path, name: &str) -> Result<Option<(String, String)>, Hous
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(HouseError::State { path, error }),
     }
+}
+
+/// A policy that names authorities means them: without the file nothing starts.
+fn authority_file(path: &Path) -> Result<Vec<u8>, HouseError> {
+    std::fs::read(path).map_err(|error| HouseError::State {
+        path: path.to_owned(),
+        error,
+    })
 }
 
 /// A repository's directory name: its path is not one.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use capability::Grant;
+use capability::{Denial, Grant, Origin};
 use egress::{InvalidRequest, Outbound, ReplyBody, RequestError, Use, Visit};
 use sandbox::message::http::{Field, Head, HttpError, Piece, Request};
 
@@ -13,11 +13,28 @@ pub struct StepNetwork {
     open: Mutex<Open>,
 }
 
+/// Why there is no answer, or no more of it.
+pub(crate) struct Unanswered {
+    /// For the guest.
+    pub(crate) case: HttpError,
+    /// For the record.
+    pub(crate) refused: Option<Denial>,
+}
+
+impl Unanswered {
+    fn of(error: &RequestError, origin: &Origin) -> Unanswered {
+        Unanswered {
+            case: case(error),
+            refused: error.refused(origin),
+        }
+    }
+}
+
 /// Answers that are not read to their end.
 #[derive(Default)]
 struct Open {
     last: u64,
-    bodies: BTreeMap<u64, ReplyBody>,
+    bodies: BTreeMap<u64, (Origin, ReplyBody)>,
 }
 
 impl StepNetwork {
@@ -40,7 +57,10 @@ impl StepNetwork {
     }
 
     /// Sends a request and waits for the head of its answer.
-    pub(crate) async fn request(&self, request: Request) -> Result<Head, HttpError> {
+    ///
+    /// # Errors
+    /// What the guest may know, and what is to be recorded as refused.
+    pub(crate) async fn request(&self, request: Request) -> Result<Head, Unanswered> {
         let origin = request.origin.clone();
         let timeouts = egress::Timeouts {
             connect: request.timeouts.connect,
@@ -58,12 +78,12 @@ impl StepNetwork {
         let reply = self.visit.send(sent).await.map_err(|error| {
             // For the author: the guest is told the case alone.
             tracing::warn!(%origin, %error, "a request of a skill has no answer");
-            case(&error)
+            Unanswered::of(&error, &origin)
         })?;
         let mut open = self.open();
         open.last += 1;
         let id = open.last;
-        open.bodies.insert(id, reply.body);
+        open.bodies.insert(id, (origin, reply.body));
         Ok(Head {
             id,
             status: reply.status,
@@ -72,18 +92,24 @@ impl StepNetwork {
     }
 
     /// Waits for the next piece of a body. Whoever gives up waiting gives up the body.
-    pub(crate) async fn read_body(&self, id: u64) -> Result<Piece, HttpError> {
+    ///
+    /// # Errors
+    /// As [`StepNetwork::request`].
+    pub(crate) async fn read_body(&self, id: u64) -> Result<Piece, Unanswered> {
         let body = self.open().bodies.remove(&id);
-        let mut body = body.ok_or(HttpError::Invalid)?;
+        let (origin, mut body) = body.ok_or(Unanswered {
+            case: HttpError::Invalid,
+            refused: None,
+        })?;
         match body.chunk().await {
             Ok(Some(bytes)) => {
-                self.open().bodies.insert(id, body);
+                self.open().bodies.insert(id, (origin, body));
                 Ok(Piece::Bytes(bytes.into()))
             }
             Ok(None) => Ok(Piece::End(fields(body.trailers().to_vec()))),
             Err(error) => {
-                tracing::warn!(%error, "an answer to a skill ends before its end");
-                Err(case(&error))
+                tracing::warn!(%origin, %error, "an answer to a skill ends before its end");
+                Err(Unanswered::of(&error, &origin))
             }
         }
     }

@@ -19,7 +19,7 @@ use crate::commands::{OnView, Terms, Writes};
 use crate::context::Watcher;
 use crate::house::House;
 use crate::models::StepModels;
-use crate::network::StepNetwork;
+use crate::network::{StepNetwork, Unanswered};
 use crate::record::CallRecord;
 use crate::releases::Releases;
 
@@ -143,11 +143,17 @@ impl Services for StepServices {
     }
 
     async fn request(&self, request: http::Request) -> Result<Head, HttpError> {
-        self.network.request(request).await
+        match self.network.request(request).await {
+            Ok(head) => Ok(head),
+            Err(unanswered) => Err(self.unanswered(unanswered).await),
+        }
     }
 
     async fn read_body(&self, id: u64) -> Result<Piece, HttpError> {
-        self.network.read_body(id).await
+        match self.network.read_body(id).await {
+            Ok(piece) => Ok(piece),
+            Err(unanswered) => Err(self.unanswered(unanswered).await),
+        }
     }
 
     fn close_body(&self, id: u64) {
@@ -180,6 +186,17 @@ impl Services for StepServices {
 }
 
 impl StepServices {
+    /// Records what the door refused by itself, and gives what the guest may know.
+    async fn unanswered(&self, unanswered: Unanswered) -> HttpError {
+        if let Some(denial) = unanswered.refused
+            && let Err(error) = self.record.refused(&denial, 1).await
+        {
+            // It was refused all the same; the end of the call finds the trail as it is.
+            tracing::error!(%error, "a refusal is not in the audit trail");
+        }
+        unanswered.case
+    }
+
     fn releases(&self) -> Result<&Releases, ReleaseError> {
         self.releases.as_ref().ok_or(ReleaseError::NotConfigured)
     }
@@ -198,10 +215,11 @@ impl Proxied<'_> {
             return Ok(vec![]);
         };
         let denials = proxy.denials();
+        let mut recorded = Ok(());
         for (denial, times) in &denials {
-            self.record.refused(denial, *times).await?;
+            recorded = recorded.and(self.record.refused(denial, *times).await);
         }
-        Ok(denials)
+        recorded.map(|()| denials)
     }
 }
 

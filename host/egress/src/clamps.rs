@@ -24,7 +24,7 @@ pub(crate) const NAMES_MAX: usize = 64;
 pub(crate) const ADDRESSES_MAX: usize = 4;
 
 /// How long a secret store may take: a program of the owner's, or a service.
-pub(crate) const SECRET: Duration = Duration::from_secs(30);
+pub(crate) const SECRET: Duration = Duration::from_secs(40);
 
 /// The most that is waited, whatever a guest asks for.
 #[derive(Debug, Clone, Copy)]

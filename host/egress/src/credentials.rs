@@ -4,9 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use capability::CredentialGrant;
 use capability::origin::{Origin, Scheme};
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{HeaderMap, HeaderName};
 use tokio::time::timeout;
-use zeroize::Zeroizing;
 
 use crate::clamps::SECRET;
 use crate::request::RequestError;
@@ -73,12 +72,9 @@ impl Carried {
         };
         let name =
             HeaderName::from_bytes(self.credential.header.as_bytes()).map_err(|_| unavailable())?;
-        let secret = self.bound.secret.expose();
-        let text = Zeroizing::new(self.credential.format.replacen("{}", secret, 1));
-        let mut value = HeaderValue::from_str(&text).map_err(|_| unavailable())?;
         // Not shown by anything that prints headers, and not put into a table that outlives the request.
-        value.set_sensitive(true);
-        headers.insert(name, value);
+        let value = self.bound.secret.header(&self.credential.format);
+        headers.insert(name, value.map_err(|_| unavailable())?);
         Ok(())
     }
 }
@@ -161,7 +157,7 @@ mod tests {
     #[test]
     fn a_header_with_a_secret_is_shown_to_nobody_and_replaces_what_is_there() {
         let mut headers = HeaderMap::new();
-        headers.insert("x-key", HeaderValue::from_static("mine"));
+        headers.insert("x-key", http::HeaderValue::from_static("mine"));
         carried("canary-{}-1", "Bearer {}!")
             .inject(&mut headers)
             .unwrap();

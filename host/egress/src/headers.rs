@@ -41,6 +41,18 @@ const NOT_A_GUESTS: &[&str] = &[
 /// As [`NOT_A_GUESTS`], by how they begin.
 const NOT_A_GUESTS_BEGINNINGS: &[&str] = &["proxy-", "x-forwarded", "sec-websocket-"];
 
+/// As [`NOT_A_GUESTS`], by how they end: what services call the header that carries their key.
+const NOT_A_GUESTS_ENDINGS: &[&str] = &[
+    "token",
+    "secret",
+    "signature",
+    "apikey",
+    "api-key",
+    "access-key",
+    "auth-key",
+    "subscription-key",
+];
+
 /// For the connection, the host's session with the server, or a way around the door.
 const NOT_FOR_A_GUEST: &[&str] = &[
     "alt-svc",
@@ -149,7 +161,9 @@ fn is_not_a_guests(written: &str) -> bool {
         || NOT_A_GUESTS_BEGINNINGS
             .iter()
             .any(|beginning| name.starts_with(beginning))
-        || (name.starts_with("x-") && name.ends_with("-token"))
+        || NOT_A_GUESTS_ENDINGS
+            .iter()
+            .any(|ending| name.ends_with(ending))
         // Framing in disguise: `content_length`.
         || (name == "content-length" && name != written)
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use capability::denial::Denial;
-use capability::origin::Origin;
+use capability::denial::{Capability, Denial};
+use capability::origin::{Origin, Scheme};
 
 /// One request, in parts; nothing of it was checked yet but that the origin is one.
 #[derive(Debug, Clone)]
@@ -78,6 +78,32 @@ pub enum RequestError {
         /// Its name in the manifest.
         name: String,
     },
+}
+
+impl RequestError {
+    /// What is to be recorded as refused: that the grant does not hold, and what the door itself refuses whatever the grant says.
+    pub fn refused(&self, origin: &Origin) -> Option<Denial> {
+        let line = match self {
+            RequestError::Denied(denial) => return Some(denial.clone()),
+            RequestError::AddressRefused => format!(
+                "policy.toml: [[ceiling]] private = [\"{}{}\"], where the address is one of your own",
+                match origin.scheme() {
+                    Scheme::Http => "http://",
+                    Scheme::Https => "",
+                },
+                origin.authority()
+            ),
+            RequestError::Invalid(
+                InvalidRequest::HeaderForbidden
+                | InvalidRequest::HoldsSecret
+                | InvalidRequest::PlainHttp,
+            )
+            | RequestError::SecretEchoed => "no line allows this".to_owned(),
+            _ => return None,
+        };
+        let what = format!("{origin}: {self}");
+        Some(Denial::new(Capability::Network, what, line))
+    }
 }
 
 /// What is wrong with a request.

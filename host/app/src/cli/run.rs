@@ -47,7 +47,9 @@ impl RunItem {
             for (skill, denial) in &opened.withheld {
                 eprintln!(
                     "note: {skill} asks for {}: {}, which it does not get; it would need {}",
-                    denial.capability, denial.what, denial.line
+                    denial.capability,
+                    text::one_line(&denial.what, 200),
+                    text::clean(&denial.line)
                 );
             }
         }

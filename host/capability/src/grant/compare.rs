@@ -66,10 +66,16 @@ impl Grant {
         {
             add(Capability::Files, &format!("what {pattern} hides"));
         }
-        for rule in self.network.difference(&other.network) {
+        // A wider rule holds a narrower one.
+        let held = |rule: &NetworkRule, rules: &BTreeSet<NetworkRule>| {
+            rules
+                .iter()
+                .any(|other| other.both(rule).as_ref() == Some(rule))
+        };
+        for rule in self.network.iter().filter(|one| !held(one, &other.network)) {
             add(Capability::Network, rule);
         }
-        for rule in self.private.difference(&other.private) {
+        for rule in self.private.iter().filter(|one| !held(one, &other.private)) {
             add(
                 Capability::Network,
                 &format!("private addresses for {rule}"),

@@ -117,7 +117,7 @@ pub(super) fn disjoint(files: &[FileRequest], source: Source<'_>) -> Result<(), 
 }
 
 /// Variables that change which code runs: they are never a guest's business.
-const REFUSED_VARIABLES: [&str; 19] = [
+const REFUSED_VARIABLES: [&str; 24] = [
     "PATH",
     "HOME",
     "IFS",
@@ -127,6 +127,11 @@ const REFUSED_VARIABLES: [&str; 19] = [
     "RUSTC_WRAPPER",
     "RUSTFLAGS",
     "NODE_OPTIONS",
+    "NODE_PATH",
+    "RUSTC",
+    "GOFLAGS",
+    "MAKEFLAGS",
+    "_JAVA_OPTIONS",
     "PERL5OPT",
     "PERL5LIB",
     "RUBYOPT",

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use capability::Denial;
+use capability::{Denial, Grant, LeastConfinement};
+use confine::Level;
 use flow::Event;
 use flow::event::Cause;
 use flow::id::Role;
@@ -43,6 +44,7 @@ pub(crate) async fn call<I: Serialize, O: DeserializeOwned>(
     let lacked = |denials: &[(Denial, u32)], ending: &Ending<'_>, cause| {
         grants::lacked(package, &context.project, grant, denials, ending, cause)
     };
+    held_as_pinned(context, source, grant)?;
     let (own_ms, left_ms) = (grant.limits().wall_ms, run.remaining_ms().max(1));
     let wall = Duration::from_millis(own_ms.min(left_ms));
     let about = About {
@@ -109,6 +111,7 @@ pub(crate) async fn call<I: Serialize, O: DeserializeOwned>(
     services.record.network(services.network.used());
     let recorded = services.record.end(&answer);
     let said = said(&answer);
+    let is_recorded = recorded.is_ok();
     let output = match (recorded, answer) {
         // An answer that left no trace is none.
         (Err(error), _) => Err(setup("audit", &error)),
@@ -124,11 +127,24 @@ pub(crate) async fn call<I: Serialize, O: DeserializeOwned>(
         Err(mut ended) => {
             let ending = said.as_ref().map_or(Ending::Failed, Ending::Said);
             let denials = services.record.denials();
-            ended.blocked = lacked(&denials, &ending, ended.failure.cause);
+            // Without a record nobody could tell what was missing.
+            if is_recorded {
+                ended.blocked = lacked(&denials, &ending, ended.failure.cause);
+            }
             ended.before = events;
             Err(ended)
         }
     }
+}
+
+/// A policy that was loosened meanwhile does not loosen what the run was opened with.
+fn held_as_pinned(context: &Context, source: &str, grant: &Grant) -> Result<(), Failed> {
+    let attainable = context.house.launcher.attainable();
+    if grant.least_confinement() == LeastConfinement::Full && attainable != Level::Full {
+        let why = "the run was opened for full confinement, which this machine does not have (no Landlock): open it anew under the policy of today";
+        return Err(setup(source, &why));
+    }
+    Ok(())
 }
 
 /// The skill's own error, if it ended with one.

@@ -17,7 +17,7 @@ use crate::proxy::answer::{pass_on, refuse};
 use crate::proxy::head::{Framing, Head};
 use crate::proxy::refusal::{DENIED, MALFORMED, NOT_ONE_HOST, Refusal};
 use crate::proxy::wire::{Unread, Wire};
-use crate::request::{Request, RequestError, Timeouts};
+use crate::request::{Request, Timeouts};
 
 /// Both ends are on one machine.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -230,6 +230,7 @@ where
         Err(Unread::Refused(refusal)) => return tell(wire, refusal).await,
         Err(Unread::Gone) => return After::Drop,
     };
+    let asked = origin.clone();
     let request = Request {
         method: head.method.clone(),
         origin,
@@ -242,7 +243,7 @@ where
         Ok(reply) => reply,
         Err(error) => {
             let refusal = Refusal::from(&error);
-            if let RequestError::Denied(denial) = error {
+            if let Some(denial) = error.refused(&asked) {
                 inner.deny(denial);
             }
             return tell(wire, refusal).await;

@@ -105,13 +105,19 @@ impl Proxy {
 }
 
 impl Inner {
-    /// Notes a denial; beyond the bound those that were seen before are counted on.
+    /// Notes a denial; beyond the bound new ones are counted together.
     pub(crate) fn deny(&self, denial: Denial) {
         let mut denials = self.denials.lock().unwrap_or_else(PoisonError::into_inner);
-        if denials.len() < DENIALS_MAX || denials.contains_key(&denial) {
-            let times = denials.entry(denial).or_insert(0);
-            *times = times.saturating_add(1);
-        }
+        let denial = match denials.len() < DENIALS_MAX || denials.contains_key(&denial) {
+            true => denial,
+            false => Denial::new(
+                denial.capability,
+                "more of the kind",
+                "as many lines as there are different ones",
+            ),
+        };
+        let times = denials.entry(denial).or_insert(0);
+        *times = times.saturating_add(1);
     }
 }
 

@@ -19,7 +19,7 @@ pub(crate) async fn answer(
                 if let Err(denial) = grant.may_use_model(&request.alias) {
                     return Reply::Denied(result::<Response, _>(Err(ModelError::Denied)), denial);
                 }
-                request.max_tokens = request.max_tokens.clamp(1, grant.max_tokens());
+                request.max_tokens = request.max_tokens.min(grant.max_tokens()).max(1);
                 Reply::Done(result(services.chat(request).await))
             }
             None => Reply::Malformed,

@@ -5,6 +5,7 @@ use catalog::Package;
 
 use crate::cli::Shared;
 use crate::exit::Exit;
+use crate::show::text;
 
 /// The most that the manifest could get: what it declares, under the policy alone.
 pub(super) fn widest(package: &Package, house: &driver::House) -> anyhow::Result<Grant> {
@@ -27,7 +28,9 @@ pub(super) async fn run(shared: &Shared, package: &Package) -> anyhow::Result<Ex
     for denial in grant.withheld() {
         println!(
             "note: {}: {} is beyond this machine's policy; it would need {}",
-            denial.capability, denial.what, denial.line
+            denial.capability,
+            text::one_line(&denial.what, 200),
+            text::clean(&denial.line)
         );
     }
     println!(

@@ -26,7 +26,7 @@ pub(super) fn run(shared: &Shared, package: &Package) -> anyhow::Result<Exit> {
     );
     println!("It asks to:");
     for sentence in manifest.sentences() {
-        println!("  - {sentence}");
+        println!("  - {}", clean(&sentence));
     }
     let limits = &manifest.limits;
     println!(

@@ -65,7 +65,7 @@ impl Run {
                 "note: {}: {} is not granted; it would need {}",
                 denial.capability,
                 one_line(&denial.what, 160),
-                denial.line
+                clean(&denial.line)
             );
         }
         let called = place.call(&package, &grant, input, shared.json).await?;
