@@ -10,6 +10,7 @@
 mod abi;
 mod bench;
 mod bombs;
+mod documents;
 #[path = "../cli/house.rs"]
 mod house;
 mod loading;

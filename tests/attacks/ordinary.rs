@@ -30,6 +30,8 @@ fn everything_holds_for_an_ordinary_user() {
         std::fs::copy(from, &to).unwrap();
         open_to_all(&to);
     }
+    std::fs::write(at("guest.wasm"), crate::documents::GUEST.as_slice()).unwrap();
+    open_to_all(&at("guest.wasm"));
     let home = at("home");
     std::fs::create_dir(&home).unwrap();
     chown(&home, Some(USER), Some(USER)).unwrap();
@@ -40,6 +42,7 @@ fn everything_holds_for_an_ordinary_user() {
         .env("TMPDIR", &home)
         .env("PATH", "/usr/local/bin:/usr/bin:/bin")
         .env("MOAT_TEST_PROGRAM", at("moat"))
+        .env("MOAT_TEST_GUEST", at("guest.wasm"))
         .current_dir(&home)
         .gid(USER)
         .uid(USER)
