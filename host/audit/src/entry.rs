@@ -11,7 +11,10 @@ use serde::{Deserialize, Serialize};
 use crate::text::Text;
 
 /// Things of one sort that one entry names; the rest is counted.
-const LIST_MAX: usize = 256;
+const LIST_MAX: usize = 64;
+
+/// The same of the network: all that the door tells apart in a call, so that a skill cannot choose what is left out.
+const NETWORK_MAX: usize = 256;
 
 /// An entry with its place in the chain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -374,20 +377,20 @@ impl Entry {
 impl Used {
     fn bound(&mut self) {
         let mut left_out = cut_map(&mut self.host_calls)
-            + cut(&mut self.commands)
-            + cut(&mut self.models)
-            + cut(&mut self.network)
-            + cut(&mut self.denied);
+            + cut(&mut self.commands, LIST_MAX)
+            + cut(&mut self.models, LIST_MAX)
+            + cut(&mut self.network, NETWORK_MAX)
+            + cut(&mut self.denied, LIST_MAX);
         for one in &mut self.network {
-            left_out += cut(&mut one.credentials);
+            left_out += cut(&mut one.credentials, LIST_MAX);
         }
         self.left_out = self.left_out.saturating_add(left_out);
     }
 }
 
-fn cut<T>(list: &mut Vec<T>) -> u64 {
-    let over = list.len().saturating_sub(LIST_MAX);
-    list.truncate(LIST_MAX);
+fn cut<T>(list: &mut Vec<T>, max: usize) -> u64 {
+    let over = list.len().saturating_sub(max);
+    list.truncate(max);
     over as u64
 }
 

@@ -5,8 +5,12 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use flow::id::Digest;
+use rustix::fs::{Mode, OFlags};
 
 use crate::line::{Link, link};
+
+/// No file of the trail is larger: one is followed by another long before.
+pub(crate) const FILE_BYTES_MAX: u64 = 64 << 20;
 
 /// The first look from the end of a file; doubled until a line is found.
 const LOOK_BYTES: u64 = 16 << 10;
@@ -49,9 +53,22 @@ pub(crate) struct End {
     pub(crate) bytes: u64,
 }
 
+/// Opens a file to be read, if it is a plain one of a size that the trail's files have; a pipe is not waited for.
+pub(crate) fn open(path: &Path) -> std::io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    let found = file.metadata()?;
+    if !found.is_file() || found.len() > FILE_BYTES_MAX {
+        return Err(std::io::Error::other(
+            "it is no file of the trail: not plain, or far too large",
+        ));
+    }
+    Ok(file)
+}
+
 /// Looks at the end of a file.
 pub(crate) fn end(path: &Path) -> std::io::Result<End> {
-    let file = File::open(path)?;
+    let file = open(path)?;
     let bytes = file.metadata()?.len();
     let mut look = LOOK_BYTES.min(bytes);
     loop {

@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use flow::id::Digest;
 
+use crate::files;
 use crate::line::genesis;
 
 /// A place in the chain: what is before it cannot be changed without changing it.
@@ -61,7 +62,7 @@ const RECORD_BYTES: usize = 20 + 1 + 71 + 1;
 /// Reads the head; `None` when there is none.
 pub(crate) fn read(path: &Path) -> std::io::Result<Option<Anchor>> {
     let mut text = String::new();
-    match File::open(path) {
+    match files::open(path) {
         Ok(file) => file
             .take(RECORD_BYTES as u64 + 1)
             .read_to_string(&mut text)?,

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::File;
 use std::io::Read as _;
 
 use flow::id::Digest;
@@ -11,9 +10,6 @@ use crate::chain::{Trail, cut_off, head_is_gone};
 use crate::entry::{Entry, Sealed};
 use crate::head::Anchor;
 use crate::{Broken, TrailError, files, line};
-
-/// A file is followed by another one long before.
-const FILE_BYTES_MAX: u64 = 64 << 20;
 
 /// A line of a file of the trail.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,7 +63,7 @@ impl Trail {
                 let missing = files::name(at as u32 + 1);
                 return Err(walk.broken(0, format!("{missing} is missing")).into());
             }
-            if *bytes > FILE_BYTES_MAX {
+            if *bytes > files::FILE_BYTES_MAX {
                 let why = "it is larger than any file of the trail".to_owned();
                 return Err(walk.broken(0, why).into());
             }
@@ -93,7 +89,7 @@ impl Trail {
     pub(crate) fn read(&self, number: u32, bytes: u64) -> Result<Vec<u8>, TrailError> {
         let path = files::path(self.directory(), number);
         let mut text = Vec::new();
-        File::open(&path)
+        files::open(&path)
             .and_then(|file| file.take(bytes).read_to_end(&mut text))
             .map_err(|error| TrailError::of(&path, &error))?;
         Ok(text)

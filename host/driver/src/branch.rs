@@ -45,9 +45,26 @@ fn look(house: &House, repository: &Path) -> Result<(Mirror, TreeId, Project), O
     let tree = mirror.tree_of(&tip)?;
     let text = mirror
         .read(&tree, project::FILE, 1 << 20)?
-        .ok_or(OpenError::NoProject { branch })?;
-    let project = Project::parse(&String::from_utf8_lossy(&text), project::FILE)?;
+        .ok_or_else(|| OpenError::NoProject {
+            branch: branch.clone(),
+        })?;
+    let project = protected(&text, branch)?;
     Ok((mirror, tree, project))
+}
+
+/// Reads the `moat.toml` of a branch that it calls the protected one: what another branch grants is nobody's word.
+///
+/// # Errors
+/// [`OpenError`].
+pub fn protected(text: &[u8], branch: String) -> Result<Project, OpenError> {
+    let project = Project::parse(&String::from_utf8_lossy(text), project::FILE)?;
+    if project.branch == branch {
+        return Ok(project);
+    }
+    Err(OpenError::OtherBranch {
+        here: branch,
+        named: project.branch,
+    })
 }
 
 /// The skills that the branch itself holds, packaged from their folders.

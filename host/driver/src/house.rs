@@ -172,11 +172,8 @@ impl House {
 /// The text of a file of the state directory with its path, if it is there.
 fn config_text(root: &Path, name: &str) -> Result<Option<(String, String)>, HouseError> {
     let path = root.join(name);
-    match std::fs::read_to_string(&path) {
-        Ok(text) => Ok(Some((text, path.display().to_string()))),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(HouseError::State { path, error }),
-    }
+    let text = store::owners_text(&path)?;
+    Ok(text.map(|text| (text, path.display().to_string())))
 }
 
 /// A policy that names authorities means them: without the file nothing starts.

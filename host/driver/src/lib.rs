@@ -23,7 +23,7 @@ mod usage;
 mod view;
 
 pub use approvals::{ApprovalError, Approvals, Scope, approve_skill};
-pub use branch::{own_skill, project_of};
+pub use branch::{own_skill, project_of, protected};
 pub use context::{DriveError, Watcher};
 pub use drive::{answer, cancel, drive, load, resume};
 pub use house::{House, HouseError};

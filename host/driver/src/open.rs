@@ -17,7 +17,7 @@ use project::{GateKind, GateSpec, Project};
 use repo::{Mirror, Source, SourceError, StoreError};
 
 use crate::approvals::{ApprovalError, Scope};
-use crate::branch::own_skills;
+use crate::branch::{own_skills, protected};
 use crate::clock::now_ms;
 use crate::context::DriveError;
 use crate::grants;
@@ -164,13 +164,7 @@ pub fn open(house: &House, repository: &Path, report: Report) -> Result<Opened, 
         .ok_or_else(|| OpenError::NoProject {
             branch: branch.clone(),
         })?;
-    let project = Project::parse(&String::from_utf8_lossy(&text), project::FILE)?;
-    if project.branch != branch {
-        return Err(OpenError::OtherBranch {
-            here: branch,
-            named: project.branch,
-        });
-    }
+    let project = protected(&text, branch)?;
     for (command, argv) in &project.commands {
         let program = argv.first().cloned().unwrap_or_default();
         if house.tools.resolve(&program).is_err() {

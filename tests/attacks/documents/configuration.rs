@@ -425,3 +425,48 @@ fn an_input_of_any_shape_is_taken_or_refused() {
     assert_eq!(yard.answered(&json!({"do": "echo", "value": 7})), 7);
     yard.verifies();
 }
+
+#[test]
+fn a_policy_or_models_file_that_others_can_write_gives_nothing() {
+    let server = server();
+    let yard = Yard::new(&Plan::asking(server.port));
+    let input = fetch(&format!("http://localhost:{}/v1", server.port));
+    for name in ["policy.toml", "models.toml"] {
+        let path = yard.house.home().join(name);
+        for mode in [0o666, 0o622, 0o664] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            yard.call(&input);
+            assert!(
+                server.seen().is_empty(),
+                "{name} of mode {mode:o} was believed"
+            );
+        }
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    assert_eq!(yard.answered(&input)["status"], 200, "this test can fail");
+}
+
+#[test]
+fn a_state_directory_whose_files_are_something_else_lets_nothing_out() {
+    let server = server();
+    let yard = Yard::new(&Plan::asking(server.port));
+    let canary = yard.house.path("canary");
+    std::fs::write(&canary, CANARY).unwrap();
+    let input = fetch(&format!("http://localhost:{}/v1", server.port));
+    for name in ["policy.toml", "secrets.toml", "models.toml"] {
+        replaced(&yard.house.home().join(name), &canary, |what| {
+            let output = within(yard.command(&input));
+            let text = told(&output);
+            assert!(!text.contains("panicked"), "{name} is {what}: {text}");
+            assert_free(what, text.as_bytes(), CANARY);
+            assert!(
+                server.seen().is_empty(),
+                "{name} is {what}: {:?}",
+                server.seen()
+            );
+        });
+    }
+    let before = server.seen().len();
+    assert_eq!(yard.answered(&input)["status"], 200);
+    assert_eq!(server.seen().len(), before + 1);
+}

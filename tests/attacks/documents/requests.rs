@@ -461,3 +461,24 @@ fn requests_and_bytes_end_with_their_limits_while_a_neighbour_goes_on() {
     assert!(sent <= 64 << 10, "{sent}");
     yard.verifies();
 }
+
+#[test]
+fn a_checkout_of_another_branch_grants_nothing() {
+    let server = server();
+    let url = format!("http://localhost:{}/v1", server.port);
+    let mut plan = Plan::asking(server.port);
+    plan.grant.clear();
+    let yard = Yard::new(&plan);
+    yard.call(&fetch(&url));
+    git(&yard.repo, &["checkout", "-qb", "topic"]);
+    let path = yard.repo.join("moat.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, format!("{text}network = [\"GET {url}\"]\n")).unwrap();
+    yard.commit("wider, for a reviewer to look at");
+    yard.call(&fetch(&url));
+    assert!(server.seen().is_empty(), "{:?}", server.seen());
+    git(&yard.repo, &["checkout", "-q", "main"]);
+    git(&yard.repo, &["merge", "-q", "topic"]);
+    let answer = yard.answered(&fetch(&url));
+    assert_eq!(answer["status"], 200, "this test can fail: {answer}");
+}

@@ -1,6 +1,9 @@
 //! The trail as somebody would like to have it: shorter, older, doubled, forged, or no trail; and ids of runs that are paths.
 
+use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::path::PathBuf;
+use std::process::Command;
 use std::process::Stdio;
 
 use serde_json::json;
@@ -210,4 +213,56 @@ fn an_id_of_a_run_is_no_path_option_or_pattern() {
     }
     assert_eq!((snapshot(&outside), snapshot(&yard.repo)), before);
     yard.verifies();
+}
+
+#[test]
+fn bytes_that_are_no_trail_are_not_whole_and_hurt_nobody() {
+    let (yard, file, text) = trail();
+    let house = &yard.house;
+    let lines: Vec<&str> = text.lines().collect();
+    for bytes in [
+        b"\xff\xfe\xfd".repeat(1000),
+        vec![0; 1 << 20],
+        "[".repeat(5_000_000).into_bytes(),
+        "{\"a\":".repeat(1_000_000).into_bytes(),
+        vec![b'x'; 64 << 20],
+        format!("{}\n{{\"number\":18446744073709551616}}\n", lines[0]).into_bytes(),
+        format!(
+            "{}\n{{\"number\":-1,\"kind\":\"\u{1b}]0;x\u{7}\u{202e}\"}}\n",
+            lines[0]
+        )
+        .into_bytes(),
+        lines[0]
+            .replacen("asker", "\u{1b}]0;x\u{7}\u{202e}", 1)
+            .into_bytes(),
+    ] {
+        std::fs::write(&file, &bytes).unwrap();
+        assert!(!is_whole(house));
+        let listed = told(&within(house.command(&["audit"])));
+        assert_eq!(acts(&listed), None);
+    }
+    std::fs::remove_file(&file).unwrap();
+    for make in [
+        &(|path: &Path| assert!(Command::new("mkfifo").arg(path).status().unwrap().success()))
+            as &dyn Fn(&Path),
+        &|path: &Path| symlink("/dev/zero", path).unwrap(),
+        &|path: &Path| symlink("/etc/passwd", path).unwrap(),
+        &|path: &Path| symlink(path, path).unwrap(),
+        &|path: &Path| {
+            std::fs::File::create(path)
+                .unwrap()
+                .set_len(1 << 40)
+                .unwrap()
+        },
+    ] {
+        make(&file);
+        assert!(!is_whole(house));
+        // Nor is anything done that could not be recorded.
+        let before = std::fs::read("/etc/passwd").unwrap();
+        yard.call(&json!({"do": "count"}));
+        assert!(std::fs::read("/etc/passwd").unwrap() == before);
+        std::fs::remove_file(&file).unwrap();
+    }
+    std::fs::write(&file, &text).unwrap();
+    assert!(is_whole(house), "this test can fail");
 }

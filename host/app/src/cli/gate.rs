@@ -44,7 +44,7 @@ impl Gate {
         let text = mirror
             .read(&tree, project::FILE, 1 << 20)?
             .with_context(|| format!("branch {branch} has no moat.toml: `moat init` writes one"))?;
-        let project = project::Project::parse(&String::from_utf8_lossy(&text), project::FILE)?;
+        let project = driver::protected(&text, branch)?;
         let gates = driver::pinned_gates(&project);
         let wanted = match &self.command {
             Command::List => {

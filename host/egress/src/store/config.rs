@@ -177,24 +177,9 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] when it cannot be read, or at the first thing that is wrong.
     pub fn load(path: &Path) -> Result<Option<Config>, ConfigError> {
-        let name = path.display().to_string();
-        let whole = Source {
-            file: &name,
-            text: "",
-        };
-        let file = match file::open(path, file::WRITABLE_BY_OTHERS) {
-            Ok(file) => file,
-            Err(Unavailable::Value(InvalidSecret::Absent { .. })) => return Ok(None),
-            Err(Unavailable::Exposed { why, mend, .. }) => return Err(whole.whole(why, mend)),
-            Err(error) => return Err(whole.whole(error.to_string(), "")),
-        };
-        let mut text = String::new();
-        // One byte more than is taken, so that a larger file is refused and not cut.
-        let limit = capability::config::SIZE_BYTES_MAX as u64 + 1;
-        file.take(limit)
-            .read_to_string(&mut text)
-            .map_err(|error| whole.whole(error.to_string(), "save it as plain UTF-8"))?;
-        Config::parse(&text, &name).map(Some)
+        let text = owners_text(path)?;
+        text.map(|text| Config::parse(&text, &path.display().to_string()))
+            .transpose()
     }
 
     /// Reads and checks the file's text.
@@ -238,4 +223,34 @@ impl SecretSource {
             SecretSource::Vault { .. } => "vault",
         }
     }
+}
+
+/// The text of a configuration file of the machine's owner; `None` where there is none. Only a plain file of this user or root, of a bounded size,
+/// that nobody else can write: who writes it decides what moat may do.
+///
+/// # Errors
+/// [`ConfigError`] with the mend.
+pub fn owners_text(path: &Path) -> Result<Option<String>, ConfigError> {
+    let name = path.display().to_string();
+    let whole = Source {
+        file: &name,
+        text: "",
+    };
+    let file = match file::open(path, file::WRITABLE_BY_OTHERS) {
+        Ok(file) => file,
+        // A link that leads nowhere is no absent file: somebody meant one.
+        Err(Unavailable::Value(InvalidSecret::Absent { .. })) if path.is_symlink() => {
+            return Err(whole.whole("is a link that leads nowhere", "correct the link"));
+        }
+        Err(Unavailable::Value(InvalidSecret::Absent { .. })) => return Ok(None),
+        Err(Unavailable::Exposed { why, mend, .. }) => return Err(whole.whole(why, mend)),
+        Err(error) => return Err(whole.whole(error.to_string(), "")),
+    };
+    let mut text = String::new();
+    // One byte more than is taken, so that a larger file is refused and not cut.
+    let limit = capability::config::SIZE_BYTES_MAX as u64 + 1;
+    file.take(limit)
+        .read_to_string(&mut text)
+        .map_err(|error| whole.whole(error.to_string(), "save it as plain UTF-8"))?;
+    Ok(Some(text))
 }

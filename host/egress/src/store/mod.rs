@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 
 pub use command::{OwnerCommand, ProgramFailed, Programs};
-pub use config::{Config, Entry, FILE, KvVersion, SecretSource, TokenSource, Vault};
+pub use config::{Config, Entry, FILE, KvVersion, SecretSource, TokenSource, Vault, owners_text};
 
 use crate::secret::Secret;
 use crate::secrets::{BoundSecret, SecretError, Secrets, Unavailable};

@@ -151,7 +151,7 @@ impl Place {
         let moat = mirror
             .read(&tree, project::FILE, 1 << 20)?
             .with_context(|| format!("branch {branch} has no moat.toml: `moat init` writes one"))?;
-        let project = Project::parse(&String::from_utf8_lossy(&moat), project::FILE)?;
+        let project = driver::protected(&moat, branch)?;
         Ok(Place {
             house,
             mirror,
