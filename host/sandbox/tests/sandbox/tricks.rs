@@ -90,6 +90,8 @@ async fn a_directory_that_becomes_a_link_while_it_is_opened_leads_nowhere() {
                 let _ = symlink(&outside, view.join("src/d"));
                 let _ = std::fs::remove_file(view.join("src/d"));
                 let _ = std::fs::rename(view.join("src/e"), view.join("src/d"));
+                // Long enough that the guest meets the directory as well as the link.
+                std::thread::sleep(std::time::Duration::from_micros(50));
             }
         })
     };
