@@ -15,29 +15,13 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use support::http::{Server, whole};
 
-use crate::house::{House, MOAT, git, told};
+use crate::house::{House, git, guest, told};
 
 /// More than anything here needs on a busy machine; what is not done by then hangs.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The guest that does what its input says. Where an ordinary user runs this, somebody else has built it.
-pub static GUEST: LazyLock<Vec<u8>> = LazyLock::new(|| {
-    if let Some(path) = std::env::var_os("MOAT_TEST_GUEST") {
-        return std::fs::read(path).unwrap();
-    }
-    let target = Path::new(MOAT).ancestors().nth(2).unwrap().join("skills");
-    let built = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--locked", "-p", "guests"])
-        .args(["--target", "wasm32-wasip2", "--profile", "skill"])
-        .arg("--target-dir")
-        .arg(&target)
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
-        .env_remove("RUSTFLAGS")
-        .status()
-        .unwrap();
-    assert!(built.success(), "the guests do not build");
-    std::fs::read(target.join("wasm32-wasip2/skill/probe.wasm")).unwrap()
-});
+pub static GUEST: LazyLock<Vec<u8>> = LazyLock::new(|| guest("guests", "probe.wasm"));
 
 /// The component imports models, so that one must be there; nobody calls it.
 const UNUSED_MODEL: &str = "[provider.unused]\napi = \"openai\"\nurl = \"http://127.0.0.1:9/v1\"\n\n[model.unused]\nprovider = \"unused\"\n\

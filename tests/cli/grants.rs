@@ -1,29 +1,16 @@
 //! A run that lacks a grant: it waits, it keeps its work, and only a commit or the policy gives it what it lacks.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::PathBuf;
+use std::process::Output;
 use std::sync::LazyLock;
 
 use catalog::Catalog;
 use serde_json::Value;
 
-use crate::house::{House, MOAT, git, told};
+use crate::house::{House, git, guest, told};
 
 /// Built once, as the catalog builds skills.
-static ASKER: LazyLock<Vec<u8>> = LazyLock::new(|| {
-    let target = Path::new(MOAT).ancestors().nth(2).unwrap().join("skills");
-    let args =
-        "build --quiet --locked -p asker --target wasm32-wasip2 --profile skill --target-dir";
-    let built = Command::new(env!("CARGO"))
-        .args(args.split(' '))
-        .arg(&target)
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
-        .env_remove("RUSTFLAGS")
-        .status()
-        .unwrap();
-    assert!(built.success(), "rustup target add wasm32-wasip2");
-    std::fs::read(target.join("wasm32-wasip2/skill/asker.wasm")).unwrap()
-});
+static ASKER: LazyLock<Vec<u8>> = LazyLock::new(|| guest("asker", "asker.wasm"));
 
 const MANIFEST: &str = r#"
 [skill]

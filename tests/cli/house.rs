@@ -77,6 +77,25 @@ impl House {
     }
 }
 
+/// The component of a guest, built as the catalog builds skills. Where an ordinary user runs this, somebody else has built it.
+pub fn guest(package: &str, file: &str) -> Vec<u8> {
+    if let Some(path) = std::env::var_os("MOAT_TEST_GUEST") {
+        return std::fs::read(path).unwrap();
+    }
+    let target = Path::new(MOAT).ancestors().nth(2).unwrap().join("skills");
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--locked", "-p", package])
+        .args(["--target", "wasm32-wasip2", "--profile", "skill"])
+        .arg("--target-dir")
+        .arg(&target)
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
+        .env_remove("RUSTFLAGS")
+        .status()
+        .unwrap();
+    assert!(built.success(), "rustup target add wasm32-wasip2");
+    std::fs::read(target.join("wasm32-wasip2/skill").join(file)).unwrap()
+}
+
 /// The user's own git, on repositories that only this test writes.
 pub fn git(path: &Path, args: &[&str]) -> String {
     let output = Command::new("git")

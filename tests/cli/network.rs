@@ -1,30 +1,16 @@
 //! Skills of a project's own that ask for something on the network: what each file says comes to a listener, or does not.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 use support::http::{Server, whole};
 
-use crate::house::{House, MOAT, git, told};
+use crate::house::{House, git, guest, told};
 use crate::server::{self as tls, Authority, Then};
 
 /// The guest that does what it is told: as a job, and as a triage that fetches its report.
-static GUEST: LazyLock<Vec<u8>> = LazyLock::new(|| {
-    let target = Path::new(MOAT).ancestors().nth(2).unwrap().join("skills");
-    let built = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--locked", "-p", "guests"])
-        .args(["--target", "wasm32-wasip2", "--profile", "skill"])
-        .arg("--target-dir")
-        .arg(&target)
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
-        .env_remove("RUSTFLAGS")
-        .status()
-        .unwrap();
-    assert!(built.success(), "the guests do not build");
-    std::fs::read(target.join("wasm32-wasip2/skill/probe.wasm")).unwrap()
-});
+static GUEST: LazyLock<Vec<u8>> = LazyLock::new(|| guest("guests", "probe.wasm"));
 
 /// The component imports models, so that one must be there; nobody calls it.
 const UNUSED_MODEL: &str = r#"

@@ -4,38 +4,18 @@
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Output;
 use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 use support::http::Server;
 use support::model::{Answer, Turn, provider, text};
 
-use crate::house::{MOAT, git, told};
+use crate::house::{git, guest, told};
 use crate::models::Modelled;
 
 /// Built once, as the catalog builds skills.
-static OBEDIENT: LazyLock<Vec<u8>> = LazyLock::new(|| {
-    let target = Path::new(MOAT).ancestors().nth(2).unwrap().join("skills");
-    let built = Command::new(env!("CARGO"))
-        .args([
-            "build",
-            "--quiet",
-            "--locked",
-            "-p",
-            "obedient",
-            "--target",
-            "wasm32-wasip2",
-        ])
-        .args(["--profile", "skill", "--target-dir"])
-        .arg(&target)
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
-        .env_remove("RUSTFLAGS")
-        .status()
-        .unwrap();
-    assert!(built.success(), "the guest does not build");
-    std::fs::read(target.join("wasm32-wasip2/skill/obedient.wasm")).unwrap()
-});
+static OBEDIENT: LazyLock<Vec<u8>> = LazyLock::new(|| guest("obedient", "obedient.wasm"));
 
 const CANARIES: [&str; 4] = [
     "canary-outside-4b",

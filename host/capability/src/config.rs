@@ -85,6 +85,12 @@ impl Source<'_> {
     }
 }
 
+/// Whether a character acts on whoever shows it, or hides something from whoever reads it: controls, bidirectional and zero-width characters, tags.
+pub fn hides(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
+}
+
 /// Reads a file of the form `T`, whose keys are closed by `deny_unknown_fields`.
 ///
 /// # Errors

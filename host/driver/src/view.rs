@@ -84,6 +84,12 @@ impl View {
         self.directory.join("scratch")
     }
 
+    /// What of it the grant lets be changed, as far as it is there: what is not cannot be mounted, and is made by writing to the directory above it.
+    pub fn writable(&self, grant: &Grant) -> Vec<RelPath> {
+        let is_there = |path: &RelPath| path.is_root() || self.root().join(path.as_str()).exists();
+        grant.writable().into_iter().filter(is_there).collect()
+    }
+
     /// Imports what was made of it; what the grant hides or does not let change stays as in the base.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! Untrusted text on its way to a terminal: nothing in it may act.
 
+use capability::config::hides;
 use flow::event::Usage;
 
 /// Takes out what a terminal would obey or what would mislead a reader, and keeps line breaks and tabs.
@@ -68,11 +69,6 @@ fn inert(json: &str) -> String {
         }
     }
     out
-}
-
-fn hides(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
 }
 
 /// What calls of a skill used, on one line.

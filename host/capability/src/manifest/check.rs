@@ -5,7 +5,7 @@ use toml::Spanned;
 use super::raw::{Access, Raw, RawEnv, RawFiles, RawLimits, RawModel, RawProcess};
 use super::{EnvRequest, FileRequest, ModelRequest, NetworkRequest, ProcessRequest, Runnable};
 use crate::argument::ArgumentPattern;
-use crate::config::{ConfigError, Source};
+use crate::config::{self, ConfigError, Source};
 use crate::limits::Limits;
 use crate::path::{Globs, RelPath};
 use crate::quantity;
@@ -49,10 +49,6 @@ pub(super) fn sentence(
     span: std::ops::Range<usize>,
 ) -> Result<String, ConfigError> {
     let text = text.trim();
-    let hidden = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
-    };
     if text.is_empty() || text.chars().count() > 200 {
         return Err(source.error(
             span,
@@ -60,7 +56,7 @@ pub(super) fn sentence(
             "say in one line what it is for",
         ));
     }
-    if text.chars().any(hidden) {
+    if text.chars().any(config::hides) {
         return Err(source.error(
             span,
             "a reason or description has a control or invisible character",

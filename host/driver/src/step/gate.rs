@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use capability::Globs;
-use confine::{Ending, Finished};
+use confine::{Ending, Finished, Level};
 use flow::Event;
 use flow::event::Cause;
 use flow::id::{Digest, GateName, RunId, TreeId};
@@ -66,8 +66,8 @@ pub(crate) async fn perform(
         directory: &directory,
         baseline,
     };
-    let verdict = verdict(&gate_run, gate, subject).await?;
-    audited(&context.house, Some(&run.opened.run), gate, &verdict)?;
+    let (verdict, level) = verdict(&gate_run, gate, subject).await?;
+    audited(&context.house, Some(&run.opened.run), &verdict, level)?;
     Ok(vec![Event::GateDecided { verdict }])
 }
 
@@ -81,8 +81,8 @@ pub async fn run_gate(
     subject: &Subject,
 ) -> Result<Verdict, Box<flow::event::Failure>> {
     let decided = async {
-        let verdict = verdict(run, gate, subject).await?;
-        audited(run.house, None, gate, &verdict)?;
+        let (verdict, level) = verdict(run, gate, subject).await?;
+        audited(run.house, None, &verdict, level)?;
         Ok(verdict)
     };
     decided
@@ -94,10 +94,9 @@ pub async fn run_gate(
 fn audited(
     house: &House,
     run: Option<&RunId>,
-    gate: &Gate,
     verdict: &Verdict,
+    level: Option<Level>,
 ) -> Result<(), Failed> {
-    let runs_command = matches!(gate.check, Check::Command { .. } | Check::BaseTests { .. });
     let entry = audit::Verdict {
         run: run.cloned(),
         gate: verdict.gate.clone(),
@@ -106,14 +105,24 @@ fn audited(
         base: verdict.subject.base.clone(),
         finding: verdict.finding,
         verdict: Digest::of(&serde_json::to_vec(verdict).unwrap_or_default()),
-        confinement: runs_command.then(|| confinement(house.launcher.attainable())),
+        confinement: level.map(confinement),
     };
     let appended = house.trail.append(now_ms(), audit::Entry::Verdict(entry));
     appended.map(|_| ()).map_err(|error| setup("audit", &error))
 }
 
-async fn verdict(run: &GateRun<'_>, gate: &Gate, subject: &Subject) -> Result<Verdict, Failed> {
-    let (finding, title, text) = match &gate.check {
+/// The verdict, and what held the command that it rests on.
+async fn verdict(
+    run: &GateRun<'_>,
+    gate: &Gate,
+    subject: &Subject,
+) -> Result<(Verdict, Option<Level>), Failed> {
+    let Answer {
+        finding,
+        title,
+        text,
+        level,
+    } = match &gate.check {
         Check::Command {
             argv, timeout_ms, ..
         } => command(run, gate, &subject.tree, argv, *timeout_ms, None).await?,
@@ -125,7 +134,7 @@ async fn verdict(run: &GateRun<'_>, gate: &Gate, subject: &Subject) -> Result<Ve
         } => base_tests(run, gate, subject, argv, *timeout_ms, paths).await?,
         Check::Protect { paths } => protect(run, gate, subject, paths)?,
     };
-    Ok(Verdict {
+    let verdict = Verdict {
         gate: gate.name.clone(),
         gate_digest: gate.digest.clone(),
         subject: subject.clone(),
@@ -136,10 +145,18 @@ async fn verdict(run: &GateRun<'_>, gate: &Gate, subject: &Subject) -> Result<Ve
             title,
             text,
         },
-    })
+    };
+    Ok((verdict, level))
 }
 
-type Answer = (Finding, String, String);
+/// What a gate found, and what it rests on.
+struct Answer {
+    finding: Finding,
+    title: String,
+    text: String,
+    /// What held the command; absent where none was run.
+    level: Option<Level>,
+}
 
 /// The command exits with 0 on a fresh worktree of the tree, and at least one test ran where that can be told.
 async fn command(
@@ -184,7 +201,12 @@ async fn command(
         is_known_runner(argv),
         timeout_ms,
     );
-    Ok((finding, title, cut(&text, EVIDENCE_BYTES_MAX)))
+    Ok(Answer {
+        finding,
+        title,
+        text: cut(&text, EVIDENCE_BYTES_MAX),
+        level: Some(finished.level),
+    })
 }
 
 fn judge(
@@ -273,19 +295,24 @@ async fn base_tests(
     let source = gate.name.as_str();
     let globs = Globs::new(paths.iter().cloned()).map_err(|error| setup(source, &error))?;
     if let Some(path) = changed_inline_tests(run, source, subject)? {
-        return Ok((Finding::NeedsHuman, format!("the tests inside {path} were changed"), "Tests that share a file with the code cannot be laid over it from the base; a person must look at the change.".into()));
+        return Ok(Answer {
+            finding: Finding::NeedsHuman,
+            title: format!("the tests inside {path} were changed"),
+            text: "Tests that share a file with the code cannot be laid over it from the base; a person must look at the change.".into(),
+            level: None,
+        });
     }
     let tree = run
         .mirror
         .overlay(&subject.tree, &subject.base, &|path| globs.matches(path))
         .map_err(|error| setup(source, &error))?;
-    let (finding, title, text) = command(run, gate, &tree, argv, timeout_ms, run.baseline).await?;
-    let title = if tree == subject.tree {
-        title
-    } else {
-        format!("{title} (with the base's tests in place of the candidate's)")
-    };
-    Ok((finding, title, text))
+    let mut answer = command(run, gate, &tree, argv, timeout_ms, run.baseline).await?;
+    if tree != subject.tree {
+        answer
+            .title
+            .push_str(" (with the base's tests in place of the candidate's)");
+    }
+    Ok(answer)
 }
 
 /// Rust keeps tests behind `#[cfg(test)]` at the end of the file that they test: that part must be as in the base.
@@ -350,11 +377,12 @@ fn protect(
         .filter(|path| globs.matches(path))
         .collect();
     if touched.is_empty() {
-        return Ok((
-            Finding::Pass,
-            format!("none of {} changed files is protected", diff.files.len()),
-            String::new(),
-        ));
+        return Ok(Answer {
+            finding: Finding::Pass,
+            title: format!("none of {} changed files is protected", diff.files.len()),
+            text: String::new(),
+            level: None,
+        });
     }
     let title = format!("protected: {}", cut(&touched.join(", "), 300));
     if subject.tree == subject.base {
@@ -365,9 +393,10 @@ fn protect(
             "",
         ));
     }
-    Ok((
-        Finding::NeedsHuman,
+    Ok(Answer {
+        finding: Finding::NeedsHuman,
         title,
-        cut(&diff.patch, EVIDENCE_BYTES_MAX),
-    ))
+        text: cut(&diff.patch, EVIDENCE_BYTES_MAX),
+        level: None,
+    })
 }

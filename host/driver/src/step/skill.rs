@@ -93,7 +93,7 @@ pub(crate) async fn call<I: Serialize, O: DeserializeOwned>(
         input,
         view: Some(sandbox::View {
             root: view.root(),
-            writable: writable(view, grant),
+            writable: view.writable(grant),
         }),
         grant: grant.clone(),
         env,
@@ -207,15 +207,6 @@ fn result<O: DeserializeOwned>(
             "",
         ),
     })
-}
-
-/// Writable paths that are there: what is not cannot be mounted, and is made by writing to the directory above it.
-fn writable(view: &View, grant: &capability::Grant) -> Vec<capability::RelPath> {
-    grant
-        .writable()
-        .into_iter()
-        .filter(|path| path.is_root() || view.root().join(path.as_str()).exists())
-        .collect()
 }
 
 fn not_loaded(source: &str, error: &LoadError) -> Failed {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use capability::{Grant, RelPath};
+use capability::Grant;
 use catalog::Package;
 use catalog::review::{Proposal, recording};
 use clap::Args;
@@ -193,7 +193,7 @@ impl Place {
             input,
             view: Some(sandbox::View {
                 root: view.root(),
-                writable: writable(&view, grant),
+                writable: view.writable(grant),
             }),
             grant: grant.clone(),
             env: grant
@@ -248,12 +248,6 @@ impl Place {
             watcher,
         }
     }
-}
-
-/// Writable paths that are there: what is not cannot be mounted, and is made by writing to the directory above it.
-fn writable(view: &View, grant: &Grant) -> Vec<RelPath> {
-    let is_there = |path: &RelPath| path.is_root() || view.root().join(path.as_str()).exists();
-    grant.writable().into_iter().filter(is_there).collect()
 }
 
 /// A call that has been answered.
