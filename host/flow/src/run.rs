@@ -7,17 +7,26 @@
 //!          Declined              Implement(n+1) <- repair <------+              PrepareMerge again <------+
 //! ```
 //!
+//! A run whose pipeline has a plan skill passes `Plan` before `Implement`. With more than one task it goes
+//!
+//! ```text
+//! Plan -> Tasks -> Gates on the joined tree -> …                       a run of its own for each task:
+//!           ^  |                                                       Baseline -> Implement(1) -> … -> MoveBranch -> Ended(Joined)
+//!           +--+ a task is opened, a task has ended                    where the branch is the parent's joined work
+//! ```
+//!
 //! Any stage but `Ended` may be parked, resumed to the same stage, or cancelled.
 
 use std::collections::BTreeMap;
 
 use crate::event::{Answer, Candidate, Event, Failure, Opened, Parking, Recorded, Usage};
 use crate::grant::{self, Regrant};
-use crate::id::{CommitId, Digest, GateName, SkillName, TreeId};
+use crate::id::{CommitId, Digest, GateName, RunId, SkillName, TaskId, TreeId};
 use crate::money::{Reservation, Spend};
 use crate::pipeline::Budget;
 use crate::role::{Deployment, Outcome, TestReport, WorkItem};
 use crate::step::{self, Step};
+use crate::task::{ChildCall, TaskState};
 use crate::verdict::{Base, Finding, Subject, Verdict};
 
 /// A run, as its events tell it.
@@ -75,6 +84,14 @@ pub struct Run {
     pub regrant: Option<Regrant>,
     /// What an attempt that lacked a grant had made of its base.
     pub left: Option<TreeId>,
+    /// The tasks of its plan, in the plan's order.
+    pub tasks: Vec<TaskState>,
+    /// Runs that work or worked on them, in the order of their opening.
+    pub children: Vec<RunId>,
+    /// The joined work of its tasks: attempts begin from it.
+    pub start: Option<TreeId>,
+    /// Calls of tasks' runs that something is set aside for, by the number that they have here.
+    pub lent: BTreeMap<u64, ChildCall>,
 }
 
 /// Where a run is.
@@ -84,6 +101,10 @@ pub enum Stage {
     Intake,
     /// The base's tests are not reported.
     Baseline,
+    /// The item is to be split into tasks.
+    Plan,
+    /// The tasks are worked on, each by a run of its own.
+    Tasks,
     /// An attempt is to be made.
     Implement,
     /// The gates look at the last attempt's candidate.
@@ -128,6 +149,8 @@ pub enum End {
     Merged,
     /// Merged, deployed and healthy.
     Deployed,
+    /// Its task's work is part of the parent's.
+    Joined,
     /// Triage found no work in the report.
     Declined(String),
     /// A person ended it.
@@ -163,6 +186,13 @@ pub struct Red {
 pub enum Action {
     /// Do this step.
     Perform(Step),
+    /// Open a run for each task that is ready, as far as there is room, and see to those that are under way.
+    Tend {
+        /// Tasks to be opened.
+        ready: Vec<TaskId>,
+        /// Runs of tasks that have not ended, as far as is known.
+        under_way: Vec<RunId>,
+    },
     /// Record that the run is parked.
     Park(Parking),
     /// A person must answer for these gates, on this tree.
@@ -243,6 +273,8 @@ pub fn next(run: &Run) -> Action {
     match &run.stage {
         Stage::Intake => step::intake::next(run),
         Stage::Baseline => step::baseline::next(run),
+        Stage::Plan => step::plan::next(run),
+        Stage::Tasks => step::tasks::next(run),
         Stage::Implement => step::implement::next(run),
         Stage::Gates => step::gate::next_on_candidate(run),
         Stage::PrepareMerge => step::merge::next_prepare(run),
@@ -255,6 +287,7 @@ pub fn next(run: &Run) -> Action {
 
 impl Run {
     fn open(opened: &Opened, at_ms: u64) -> Run {
+        let child = opened.child.as_deref();
         Run {
             base: opened.base.clone(),
             budget: opened.pipeline.budget,
@@ -262,10 +295,12 @@ impl Run {
             opened_at_ms: at_ms,
             last_at_ms: at_ms,
             events: 1,
-            stage: Stage::Intake,
+            stage: child.map_or(Stage::Intake, |child| {
+                step::tasks::first_stage(opened, child)
+            }),
             parked: None,
-            item: None,
-            baseline: None,
+            item: child.map(|child| child.item.clone()),
+            baseline: child.and_then(|child| child.baseline.clone()),
             attempts: Vec::new(),
             verdicts: BTreeMap::new(),
             answers: Vec::new(),
@@ -280,8 +315,12 @@ impl Run {
             active_ms: 0,
             used: BTreeMap::new(),
             denials: 0,
-            regrant: None,
+            regrant: child.and_then(|child| child.regrant.clone()),
             left: None,
+            tasks: Vec::new(),
+            children: Vec::new(),
+            start: None,
+            lent: BTreeMap::new(),
         }
     }
 
@@ -347,8 +386,11 @@ impl Run {
                 step::merge::lost(self)?;
             }
             Event::Reserved {
-                call, reservation, ..
-            } => self.reserve(*call, *reservation)?,
+                call,
+                reservation,
+                of,
+                ..
+            } => self.reserve(*call, *reservation, of.as_ref())?,
             Event::Settled { call, spend } => self.settle(*call, spend)?,
             Event::Deployed { deployment } => {
                 self.finish("deploy", at_ms)?;
@@ -365,6 +407,22 @@ impl Run {
                 self.in_flight = None;
                 self.stage = Stage::Ended(End::Cancelled);
             }
+            Event::Planned { tasks } => {
+                self.finish("plan", at_ms)?;
+                step::plan::planned(self, tasks)?;
+            }
+            Event::TaskOpened { task, run, base } => step::tasks::opened(self, task, run, base)?,
+            Event::TaskEnded {
+                task,
+                run,
+                end,
+                active_ms,
+            } => step::tasks::ended(self, task, run, end, *active_ms)?,
+            Event::Integrated { candidate } => {
+                self.finish("tasks", at_ms)?;
+                step::tasks::integrated(self, candidate)?;
+            }
+            Event::BudgetGiven { .. } => step::tasks::budget_given(self)?,
         }
         Ok(())
     }
@@ -444,6 +502,11 @@ impl Event {
             Event::Parked { .. } => "parked",
             Event::Resumed { .. } => "resumed",
             Event::Cancelled { .. } => "cancelled",
+            Event::Planned { .. } => "planned",
+            Event::TaskOpened { .. } => "task-opened",
+            Event::TaskEnded { .. } => "task-ended",
+            Event::Integrated { .. } => "integrated",
+            Event::BudgetGiven { .. } => "budget-given",
         }
     }
 

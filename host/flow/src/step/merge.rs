@@ -66,6 +66,8 @@ pub(crate) fn conflicted(run: &mut Run, onto: &Base, paths: &[String]) -> Result
     );
     run.base = onto.clone();
     run.baseline = None;
+    // The joined work belongs to the old base; its change is shown to the next attempt.
+    run.start = None;
     repair::red(
         run,
         Red {
@@ -107,7 +109,9 @@ pub(crate) fn merged(run: &mut Run, commit: &CommitId) -> Result<(), String> {
     }
     run.failures.clear();
     run.merged = Some(commit.clone());
-    run.stage = if run.opened.pipeline.deploy.is_some() {
+    run.stage = if run.opened.child.is_some() {
+        Stage::Ended(End::Joined)
+    } else if run.opened.pipeline.deploy.is_some() {
         Stage::Deploy(commit.clone())
     } else {
         Stage::Ended(End::Merged)
