@@ -62,6 +62,8 @@ pub struct Run {
     pub in_flight: Option<(Step, u64)>,
     /// Failures of the step at hand since it last made progress.
     pub failures: Vec<Failure>,
+    /// The commit that the branch is about to be moved to, once that is durable.
+    pub intended: Option<CommitId>,
     /// Merges prepared in vain.
     pub merges_lost: u32,
     /// The commit that the branch was moved to.
@@ -306,6 +308,7 @@ impl Run {
             answers: Vec::new(),
             in_flight: None,
             failures: Vec::new(),
+            intended: None,
             merges_lost: 0,
             merged: None,
             deployment: None,
@@ -329,20 +332,20 @@ impl Run {
             Event::Opened(_) => return Err("the run is open already".into()),
             Event::StepStarted { step } => self.begin(step, at_ms)?,
             Event::StepFailed { step, failure } => {
-                self.finish(step.room(), at_ms)?;
+                self.finish(|begun| begun == step, at_ms)?;
                 step::repair::step_failed(self, step, failure);
             }
             Event::Blocked { step, blocked } => {
-                self.finish(step.room(), at_ms)?;
+                self.finish(|begun| begun == step, at_ms)?;
                 grant::blocked(self, blocked);
             }
             Event::Regranted { regrant, .. } => grant::regranted(self, regrant)?,
             Event::Triaged { decision } => {
-                self.finish("intake", at_ms)?;
+                self.finish(|begun| *begun == Step::Intake, at_ms)?;
                 step::intake::triaged(self, decision)?;
             }
             Event::BaselineTaken { report } => {
-                self.finish("baseline", at_ms)?;
+                self.finish(|begun| *begun == Step::Baseline, at_ms)?;
                 step::baseline::taken(self, report);
             }
             Event::Attempted {
@@ -350,7 +353,8 @@ impl Run {
                 outcome,
                 candidate,
             } => {
-                self.finish("implement", at_ms)?;
+                let attempt_begun = Step::Implement { attempt: *attempt };
+                self.finish(|begun| *begun == attempt_begun, at_ms)?;
                 step::implement::attempted(self, *attempt, outcome, candidate)?;
             }
             Event::Used { skill, usage, .. } => {
@@ -358,7 +362,7 @@ impl Run {
             }
             Event::Denied { times, .. } => self.denials += u64::from(*times),
             Event::GateDecided { verdict } => {
-                self.finish("gate", at_ms)?;
+                self.finish(|begun| step::gate::is_of(begun, verdict), at_ms)?;
                 step::gate::decided(self, verdict)?;
             }
             Event::Answered {
@@ -369,20 +373,20 @@ impl Run {
                 ..
             } => step::gate::answered(self, gate, tree, *answer, note)?,
             Event::MergePrepared { onto, commit, tree } => {
-                self.finish("merge", at_ms)?;
+                self.finish(|begun| *begun == Step::PrepareMerge, at_ms)?;
                 step::merge::prepared(self, onto, commit, tree)?;
             }
             Event::MergeConflicted { onto, paths } => {
-                self.finish("merge", at_ms)?;
+                self.finish(|begun| *begun == Step::PrepareMerge, at_ms)?;
                 step::merge::conflicted(self, onto, paths)?;
             }
             Event::MergeIntended { from, to, tree } => step::merge::intended(self, from, to, tree)?,
             Event::Merged { commit } => {
-                self.finish("merge", at_ms)?;
+                self.finish(|begun| matches!(begun, Step::MoveBranch { .. }), at_ms)?;
                 step::merge::merged(self, commit)?;
             }
             Event::MergeLost { .. } => {
-                self.finish("merge", at_ms)?;
+                self.finish(|begun| matches!(begun, Step::MoveBranch { .. }), at_ms)?;
                 step::merge::lost(self)?;
             }
             Event::Reserved {
@@ -393,7 +397,7 @@ impl Run {
             } => self.reserve(*call, *reservation, of.as_ref())?,
             Event::Settled { call, spend } => self.settle(*call, spend)?,
             Event::Deployed { deployment } => {
-                self.finish("deploy", at_ms)?;
+                self.finish(|begun| matches!(begun, Step::Deploy { .. }), at_ms)?;
                 step::deploy::deployed(self, deployment)?;
             }
             Event::Parked { reason } => {
@@ -408,7 +412,7 @@ impl Run {
                 self.stage = Stage::Ended(End::Cancelled);
             }
             Event::Planned { tasks } => {
-                self.finish("plan", at_ms)?;
+                self.finish(|begun| *begun == Step::Plan, at_ms)?;
                 step::plan::planned(self, tasks)?;
             }
             Event::TaskOpened { task, run, base } => step::tasks::opened(self, task, run, base)?,
@@ -419,7 +423,7 @@ impl Run {
                 active_ms,
             } => step::tasks::ended(self, task, run, end, *active_ms)?,
             Event::Integrated { candidate } => {
-                self.finish("tasks", at_ms)?;
+                self.finish(|begun| *begun == Step::Integrate, at_ms)?;
                 step::tasks::integrated(self, candidate)?;
             }
             Event::BudgetGiven { .. } => step::tasks::budget_given(self)?,
@@ -438,9 +442,10 @@ impl Run {
         }
     }
 
-    fn finish(&mut self, room: &str, at_ms: u64) -> Result<(), String> {
+    /// A result is taken of the very step that is under way: one that comes late, or twice, is not.
+    fn finish(&mut self, fits: impl FnOnce(&Step) -> bool, at_ms: u64) -> Result<(), String> {
         match self.in_flight.take() {
-            Some((step, since)) if step.room() == room => {
+            Some((step, since)) if fits(&step) => {
                 self.active_ms = self.active_ms.saturating_add(at_ms.saturating_sub(since));
                 Ok(())
             }

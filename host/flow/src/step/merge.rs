@@ -39,6 +39,7 @@ pub(crate) fn prepared(
         return Err("no merge is due".into());
     }
     run.failures.clear();
+    run.intended = None;
     let prepared = Prepared {
         onto: onto.clone(),
         commit: commit.clone(),
@@ -84,7 +85,7 @@ pub(crate) fn conflicted(run: &mut Run, onto: &Base, paths: &[String]) -> Result
 
 /// The intent to move must name what was verified.
 pub(crate) fn intended(
-    run: &Run,
+    run: &mut Run,
     from: &CommitId,
     to: &CommitId,
     tree: &TreeId,
@@ -95,17 +96,21 @@ pub(crate) fn intended(
                 && prepared.commit == *to
                 && prepared.tree == *tree =>
         {
+            run.intended = Some(to.clone());
             Ok(())
         }
         _ => Err("this move was not verified".into()),
     }
 }
 
-/// The branch stands at the verified commit.
+/// The branch stands at the verified commit, as was intended.
 pub(crate) fn merged(run: &mut Run, commit: &CommitId) -> Result<(), String> {
     match &run.stage {
         Stage::MoveBranch(prepared) if prepared.commit == *commit => {}
         _ => return Err("this commit was not verified".into()),
+    }
+    if run.intended.as_ref() != Some(commit) {
+        return Err("the move was not intended".into());
     }
     run.failures.clear();
     run.merged = Some(commit.clone());
