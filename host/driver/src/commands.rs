@@ -1,5 +1,6 @@
 //! Project commands on a view: confined, with the project's environment and nobody's secrets.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ pub(crate) struct OnView<'a> {
     pub(crate) scratch: &'a Path,
     /// What becomes of what the command writes there.
     pub(crate) writes: Writes,
+    /// Which of the project's scarce resources it has.
+    pub(crate) resources: &'a BTreeMap<String, String>,
 }
 
 /// Where a command with a network finds the certificate of its proxy.
@@ -111,6 +114,7 @@ impl OnView<'_> {
             env.retain(|name, _| !matches!(name.as_str(), "CARGO_NET_OFFLINE" | "GOPROXY"));
         }
         env.extend(self.project.env.clone());
+        env.extend(self.resources.clone());
         for (name, value) in [
             ("CARGO_TARGET_DIR", "/build/target"),
             ("GOCACHE", "/build/go"),

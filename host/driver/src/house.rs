@@ -16,6 +16,7 @@ use sandbox::{LoadError, Sandbox, SandboxConfig};
 
 use crate::approvals::Approvals;
 use crate::owner::OwnerPrograms;
+use crate::scheduler::Scheduler;
 
 /// Opened once a process.
 #[derive(Debug)]
@@ -42,6 +43,7 @@ pub struct House {
     pub secrets: Arc<Stores>,
     /// The way out for what skills ask for.
     pub outbound: Outbound,
+    pub(crate) scheduler: Scheduler,
 }
 
 /// Why the house cannot be opened.
@@ -123,11 +125,12 @@ impl House {
             launcher,
             tools: Toolchains::discover(&|name| std::env::var_os(name)),
             catalog: Catalog::bundled()?,
-            policy,
             policy_text,
             models: Arc::new(Models::new(models, Backoff::STANDARD)),
             secrets,
             outbound,
+            scheduler: Scheduler::new(root.join("slots"), &policy.at_once),
+            policy,
             root,
         })
     }

@@ -82,6 +82,7 @@ pub(crate) async fn call<I: Serialize, O: DeserializeOwned>(
         wall,
         watcher: context.watcher.clone(),
         record,
+        party: context.party(),
     });
     let env = grant
         .env()
