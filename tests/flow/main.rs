@@ -17,4 +17,5 @@ mod merge;
 mod plan;
 mod repair;
 mod script;
+mod simulation;
 mod tasks;
