@@ -19,6 +19,7 @@ mod network;
 mod obedient;
 mod ordinary;
 mod own_skills;
+mod planned;
 mod reviews;
 mod runs;
 mod secrets;
@@ -26,5 +27,7 @@ mod secrets;
 #[path = "../../host/egress/tests/door/server.rs"]
 #[allow(dead_code, reason = "not all of it is needed here")]
 mod server;
+mod tasks;
+mod tasks_crash;
 mod together;
 mod words;
