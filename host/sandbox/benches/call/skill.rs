@@ -137,6 +137,7 @@ reason = "bench"
 
 [[network]]
 host = "api.example.com"
+methods = ["GET"]
 reason = "bench"
 
 [model]
@@ -150,6 +151,7 @@ reason = "bench"
 [limits]
 memory = "64MiB"
 time = "10s"
+host-calls = 10000
 "#;
     const POLICY: &str = r#"
 hidden = []
@@ -163,7 +165,7 @@ release = true
 memory = "256MiB"
 time = "20s"
 "#;
-    const PROJECT: &str = r#"{"skill":"probe","read":["."],"commands":["test"],"network":["api.example.com"],"models":["small"],"release":true}"#;
+    const PROJECT: &str = r#"{"skill":"probe","read":["."],"commands":["test"],"network":["GET api.example.com"],"models":["small"],"release":true}"#;
     let raw: RawProjectGrant = serde_json::from_str(PROJECT).unwrap();
     let source = Source {
         file: "moat.toml",
