@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use capability::Grant;
+use capability::header::PATH_BYTES_MAX;
 use capability::origin::{HostName, Scheme};
 use http::Method;
 use http::uri::PathAndQuery;
@@ -16,7 +17,7 @@ use rustls::ClientConfig;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
-use crate::clamps::{AT_ONE_TIME, Clamps, PATH_BYTES_MAX, within};
+use crate::clamps::{AT_ONE_TIME, Clamps, within};
 use crate::connection::{Connection, Failed, Outgoing, Pool, Purpose};
 use crate::credentials::{Carried, Watched, carried};
 use crate::dial::{Scope, dial};
