@@ -91,7 +91,7 @@ impl Watched {
     pub(crate) fn nothing() -> Watched {
         Watched(Mutex::new(Watching {
             secrets: vec![],
-            needles: Arc::new(Needles::new([])),
+            needles: Needles::nothing(),
         }))
     }
 

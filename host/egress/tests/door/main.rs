@@ -12,4 +12,5 @@ mod http2;
 mod proxied;
 mod requests;
 mod server;
+mod service;
 mod world;
