@@ -9,6 +9,7 @@ mod addresses;
 mod answers;
 mod credentials;
 mod http2;
+mod memory;
 mod proxied;
 mod requests;
 mod server;
