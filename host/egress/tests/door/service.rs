@@ -6,12 +6,20 @@ use std::sync::mpsc;
 
 use egress::{Credential, Door, Endpoint, PlainHttp, Secret};
 
-use crate::world::{hex, percent};
-
 const KEY: &str = "sk-canary-93cf";
 
 /// The same in base64, but for what shares bits with what stands beside it.
 const BASE64: &str = "c2stY2FuYXJ5LTkzY2";
+
+/// A text in hex.
+fn hex(text: &str) -> String {
+    text.bytes().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A text with every byte escaped as in a URL.
+fn percent(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}
 
 /// Answers one request with these pieces, each in a packet of its own, and gives what it was asked with.
 fn service(pieces: Vec<Vec<u8>>) -> (u16, mpsc::Receiver<String>) {

@@ -249,13 +249,3 @@ pub(crate) async fn fetch(visit: &Visit, request: Request) -> Result<(u16, Strin
     }
     Ok((reply.status, String::from_utf8_lossy(&body).into_owned()))
 }
-
-/// A text in hex.
-pub(crate) fn hex(text: &str) -> String {
-    text.bytes().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// A text with every byte escaped as in a URL.
-pub(crate) fn percent(text: &str) -> String {
-    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
-}
