@@ -10,6 +10,7 @@ mod context;
 mod drive;
 mod grants;
 mod house;
+mod known;
 mod ledger;
 mod models;
 mod network;
