@@ -9,6 +9,7 @@ mod damage;
 mod diff;
 mod fetch;
 mod fixture;
+mod foreign;
 mod hostile;
 mod import;
 mod merge;
