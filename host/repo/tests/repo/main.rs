@@ -13,6 +13,7 @@ mod foreign;
 mod hostile;
 mod import;
 mod merge;
+mod openat2;
 mod ordinary;
 mod overlay;
 mod properties;
