@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use audit::{Trail, TrailError};
 use capability::{ConfigError, LeastConfinement, Policy};
@@ -16,12 +17,15 @@ use sandbox::{LoadError, Sandbox, SandboxConfig};
 
 use crate::approvals::Approvals;
 use crate::known::Known;
+use crate::lease::{self, Keeper};
 use crate::owner::OwnerPrograms;
 
 /// Opened once a process.
 #[derive(Debug)]
 pub struct House {
     root: PathBuf,
+    // Before the journal, which its thread uses.
+    pub(crate) keeper: Keeper,
     /// The log of runs.
     pub journal: Journal,
     /// Who was allowed and refused what.
@@ -121,8 +125,10 @@ impl House {
             }),
             clamps: Clamps::default(),
         })?;
+        let journal = Journal::open(&root)?;
         Ok(House {
-            journal: Journal::open(&root)?,
+            keeper: Keeper::new(journal.clone(), lease::LENGTH),
+            journal,
             trail: Arc::new(Trail::open(&root.join("audit"))?),
             sandbox: Sandbox::new(config)?,
             launcher,
@@ -135,6 +141,12 @@ impl House {
             outbound,
             root,
         })
+    }
+
+    /// Lets other moats take a run of this one over after so long without a sign of life, instead of 30 s.
+    pub fn leasing(mut self, length: Duration) -> House {
+        self.keeper = Keeper::new(self.journal.clone(), length);
+        self
     }
 
     /// Where it is.
