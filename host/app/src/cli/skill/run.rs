@@ -196,10 +196,7 @@ impl Place {
                 writable: view.writable(grant),
             }),
             grant: grant.clone(),
-            env: grant
-                .env()
-                .filter_map(|name| Some((name.to_owned(), self.project.env.get(name)?.clone())))
-                .collect(),
+            env: services.env.clone().into_iter().collect(),
         };
         let answer = self
             .house
@@ -252,6 +249,7 @@ impl Place {
 
 /// A call that has been answered.
 struct Called {
+            env: driver::granted_env(&self.project, grant),
     answer: Answer,
     services: Arc<StepServices>,
     meter: Arc<CallMeter>,
