@@ -77,6 +77,7 @@ impl Run {
         let called = match made.outcome {
             Ok(called) => called,
             Err(error) => {
+                tell_printed(&error);
                 if let Some(proposal) = &proposal {
                     tell_unanswered(&error, proposal, shared.json)?;
                 }
@@ -305,6 +306,18 @@ fn has_run(error: &CallError) -> bool {
             | CallError::OutputTooLarge { .. }
             | CallError::InvalidOutput { .. }
     )
+}
+
+/// What a skill printed before it failed is for its author alone: a panic's words, or the output that is no JSON.
+fn tell_printed(error: &anyhow::Error) {
+    let Some(CallError::Trap { printed, .. } | CallError::InvalidOutput { printed, .. }) =
+        error.downcast_ref::<CallError>()
+    else {
+        return;
+    };
+    if !printed.trim().is_empty() {
+        eprintln!("it printed:\n{}\n", clean(printed.trim_end()));
+    }
 }
 
 fn tell_unanswered(error: &anyhow::Error, proposal: &Proposal, json: bool) -> anyhow::Result<()> {
