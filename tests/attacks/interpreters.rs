@@ -153,7 +153,7 @@ fn javascript_with_all_of_its_runtime_reaches_nothing_and_leaves_nothing() {
     let is_there = Command::new("node")
         .args([
             "-e",
-            "process.exit(Number(process.versions.node.split('.')[0]) < 18)",
+            "process.exit(Number(process.versions.node.split('.')[0]) < 18 ? 1 : 0)",
         ])
         .status()
         .is_ok_and(|status| status.success());
