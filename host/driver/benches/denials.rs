@@ -180,6 +180,7 @@ impl Bench {
         let services = Arc::new(StepServices {
             house: self.house.clone(),
             project: self.project.clone(),
+            env: driver::granted_env(&self.project, &self.grant),
             root: None,
             scratch: self.scratch.clone(),
             releases: None,

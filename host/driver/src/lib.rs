@@ -35,7 +35,7 @@ pub use network::StepNetwork;
 pub use open::{OpenError, Opened, open, pinned_gates};
 pub use record::{About, CallRecord};
 pub use releases::Releases;
-pub use services::StepServices;
+pub use services::{StepServices, granted_env};
 pub use step::gate::{GateRun, run_gate};
 pub use usage::{UsageError, used_by};
 pub use view::{View, ViewError};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use capability::{Denial, Running};
+use capability::{Denial, Grant, Running};
 use confine::{ConfineError, Ending};
 use egress::Proxy;
 use project::Project;
@@ -24,12 +24,22 @@ use crate::network::{StepNetwork, Unanswered};
 use crate::record::CallRecord;
 use crate::releases::Releases;
 
+/// The project's variables that a grant names, with their values.
+pub fn granted_env(project: &Project, grant: &Grant) -> BTreeMap<String, String> {
+    grant
+        .env()
+        .filter_map(|name| Some((name.to_owned(), project.env.get(name)?.clone())))
+        .collect()
+}
+
 /// The services of one step. The grant was asked before each call.
 pub struct StepServices {
     /// The machine's.
     pub house: Arc<House>,
     /// The project's.
     pub project: Arc<Project>,
+    /// The project's variables that the grant names.
+    pub env: BTreeMap<String, String>,
     /// The view's root, for steps that have one.
     pub root: Option<PathBuf>,
     /// The step's scratch directory.
@@ -59,6 +69,11 @@ impl Services for StepServices {
             Invocation::Project(project) => project.name.clone(),
             Invocation::Program(program) => program.program.clone(),
         };
+        // A command of the project is what moat.toml says, variables included, whoever runs it; a program is the skill's choice.
+        let env = match &command.what {
+            Invocation::Project(_) => &self.project.env,
+            Invocation::Program(_) => &self.env,
+        };
         let argv = match command.what {
             Invocation::Project(project) => {
                 let mut argv = self
@@ -81,7 +96,7 @@ impl Services for StepServices {
         let asked = command.timeout_ms.map_or(self.wall, Duration::from_millis);
         let on_view = OnView {
             house: &self.house,
-            project: &self.project,
+            env,
             root,
             scratch: &self.scratch,
             writes: Writes::Discarded,
