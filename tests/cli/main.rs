@@ -20,6 +20,7 @@ mod obedient;
 mod ordinary;
 mod own_skills;
 mod planned;
+mod recording;
 mod reviews;
 mod runs;
 mod secrets;

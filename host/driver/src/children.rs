@@ -10,12 +10,11 @@ use flow::money::Spend;
 use flow::run::{Action, End, Run, Stage, next};
 use flow::task::TaskEnd;
 use flow::verdict::Base;
-use journal::JournalError;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::task::JoinSet;
 
 use crate::context::{Context, DriveError};
-use crate::drive::drive_one;
+use crate::drive::{drive_one, is_anothers};
 use crate::ledger::{self, Ledger};
 use crate::step::tasks::joined;
 
@@ -119,7 +118,7 @@ fn begin(context: &Context, child: &RunId) -> Result<Run, DriveError> {
     context
         .mirror
         .keep(child, "base", opened.base.commit.clone())?;
-    Ledger::begin(journal, child, &Event::Opened(Box::new(opened)))?;
+    Ledger::begin(&context.house, child, &Event::Opened(Box::new(opened)))?;
     Ok(ledger::load(journal, child)?.0)
 }
 
@@ -183,7 +182,7 @@ impl Nursery<'_> {
     /// Whether another process has one of them: somebody is about to give an answer.
     fn is_one_held(&self, under_way: &[RunId]) -> bool {
         let journal = &self.context.house.journal;
-        under_way.iter().any(|child| journal.is_locked(child))
+        under_way.iter().any(|child| journal.is_driven(child))
     }
 
     /// Until a child stops, or for a moment.
@@ -208,7 +207,7 @@ impl Nursery<'_> {
                 self.seen.insert(child, run.events);
             }
             // It is driven, or answered for, by somebody else.
-            Err(DriveError::Journal(JournalError::Locked { .. })) => {
+            Err(error) if is_anothers(&error) => {
                 self.seen.remove(&child);
                 tokio::time::sleep(LOOK).await;
             }

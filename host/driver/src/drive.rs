@@ -19,7 +19,7 @@ use crate::context::{Context, DriveError, Watcher};
 use crate::grants::{self, Standing};
 use crate::house::House;
 use crate::ledger::{self, Ledger};
-use crate::scheduler::{Held, Party};
+use crate::scheduler::{Party, Turn};
 use crate::step;
 
 /// Reads a run without driving it.
@@ -48,7 +48,8 @@ pub async fn drive(
         return drive_one(house, run, watcher, None).await;
     };
     match drive_one(house.clone(), &child.parent, watcher, None).await {
-        Ok(_) | Err(DriveError::Journal(JournalError::Locked { .. })) => {}
+        Ok(_) => {}
+        Err(error) if is_anothers(&error) => {}
         Err(error) => return Err(error),
     }
     Ok(load(&house.journal, run)?.0)
@@ -97,11 +98,24 @@ pub fn interrupted(house: &House) -> Result<Vec<RunId>, DriveError> {
                 next(&state),
                 Action::Perform(_) | Action::Park(_) | Action::Tend { .. }
             );
-            due && state.opened.child.is_none() && !house.journal.is_locked(run)
+            due && state.opened.child.is_none() && !house.journal.is_driven(run)
         })
     };
     let runs = house.journal.runs()?.into_iter().map(|one| one.run);
     Ok(runs.filter(is_interrupted).collect())
+}
+
+/// Whether a run is left alone because another moat has it.
+pub(crate) fn is_anothers(error: &DriveError) -> bool {
+    matches!(
+        error,
+        DriveError::Journal(
+            JournalError::Held { .. }
+                | JournalError::HeldByOlder { .. }
+                | JournalError::Frozen { .. }
+                | JournalError::Fenced { .. }
+        )
+    )
 }
 
 /// Boxed: the run of a task is driven within its parent's.
@@ -121,11 +135,26 @@ async fn drive_here(
     watcher: Arc<dyn Watcher>,
     family: Option<Family>,
 ) -> Result<Run, DriveError> {
-    let mut ledger = Ledger::open(&house.journal, run, watcher.clone())?;
+    let mut ledger = Ledger::open(&house, run, watcher.clone())?;
     if let Some(family) = &family {
         ledger = ledger.spending_of(family.parent.clone());
     }
-    sweep(&house, run);
+    let ledger = Arc::new(ledger);
+    tokio::select! {
+        biased;
+        // Whatever is under way ends with it: it would not count.
+        lost = ledger.lost() => Err(lost),
+        driven = drive_held(house, ledger.clone(), watcher, family) => driven,
+    }
+}
+
+async fn drive_held(
+    house: Arc<House>,
+    ledger: Arc<Ledger>,
+    watcher: Arc<dyn Watcher>,
+    family: Option<Family>,
+) -> Result<Run, DriveError> {
+    sweep(&house, &ledger, Swept::Others);
     let skills = match grants::standing(&house, &ledger.run())? {
         Standing::Holds(skills) => skills,
         Standing::Narrowed(blocked) => {
@@ -156,12 +185,12 @@ async fn drive_here(
             Action::Tend { .. } => {
                 children::tend(&context).await?;
                 if matches!(next(&context.ledger.run()), Action::Tend { .. }) {
-                    sweep(&context.house, run);
+                    sweep(&context.house, &context.ledger, Swept::All);
                     return Ok(context.ledger.run());
                 }
             }
             Action::AwaitAnswer { .. } | Action::AwaitResume | Action::Nothing => {
-                sweep(&context.house, run);
+                sweep(&context.house, &context.ledger, Swept::All);
                 return Ok(context.ledger.run());
             }
         }
@@ -170,14 +199,14 @@ async fn drive_here(
 
 /// Begins a step when it is its turn, and records what came of it.
 async fn perform(context: &mut Context, state: &Run, due: Step) -> Result<(), DriveError> {
-    context.held = (context.house.scheduler)
+    context.turn = (context.house.scheduler)
         .step(&context.project, &Party::of(state), state, &due)
         .await?;
     context
         .ledger
         .append(vec![Event::StepStarted { step: due.clone() }])?;
     let came = step::perform(context, &due).await;
-    context.held = Held::default();
+    context.turn = Turn::default();
     let events = came.unwrap_or_else(|ended| ended.events(due));
     context.ledger.append(events)
 }
@@ -188,10 +217,38 @@ fn joins(run: &Run, step: &Step) -> bool {
         || matches!(run.stage, Stage::GatesOnTip(_))
 }
 
-/// What an interrupted step left behind is nothing but views, and they can be made again.
-fn sweep(house: &House, run: &RunId) {
-    let directory = house.run_dir(run);
-    if let Err(error) = confine::remove_tree(&directory) {
+/// Which views of a run are taken away.
+enum Swept {
+    /// Those of holders before this one.
+    Others,
+    /// This holder's as well.
+    All,
+}
+
+/// What an interrupted step left behind is nothing but views, and they can be made again. Each holder of the run has a directory of its own: what
+/// one that stood still has running writes nowhere else.
+fn sweep(house: &House, ledger: &Ledger, swept: Swept) {
+    let (directory, own) = (
+        house.run_dir(&ledger.run().opened.run),
+        ledger.directory(house),
+    );
+    let taken_away = || -> std::io::Result<()> {
+        match swept {
+            Swept::All => confine::remove_tree(&directory),
+            Swept::Others => {
+                let others = match std::fs::read_dir(&directory) {
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+                    entries => entries?.map(|entry| Ok(entry?.path())),
+                };
+                others
+                    .filter(|path: &std::io::Result<_>| {
+                        !path.as_ref().is_ok_and(|path| *path == own)
+                    })
+                    .try_for_each(|path| confine::remove_tree(&path?))
+            }
+        }
+    };
+    if let Err(error) = taken_away() {
         tracing::warn!(directory = %directory.display(), %error, "views of an interrupted step are left");
     }
 }
@@ -209,7 +266,7 @@ pub fn answer(
     note: &str,
     watcher: Arc<dyn Watcher>,
 ) -> Result<(), DriveError> {
-    let ledger = Ledger::open(&house.journal, run, watcher)?;
+    let ledger = Ledger::open(house, run, watcher)?;
     let Action::AwaitAnswer { subject, gates } = next(&ledger.run()) else {
         return Err(DriveError::NotNow(format!(
             "run {run} does not wait for an answer: `moat runs show {run}` says where it is"
@@ -266,7 +323,7 @@ pub fn resume(
     by: &str,
     watcher: Arc<dyn Watcher>,
 ) -> Result<(), DriveError> {
-    let ledger = Ledger::open(&house.journal, run, watcher)?;
+    let ledger = Ledger::open(house, run, watcher)?;
     let state = ledger.run();
     if let Some(blocked) = state.blocked() {
         return regrant(house, &ledger, blocked, by);
@@ -293,7 +350,7 @@ fn give_budget(
     else {
         return Ok(());
     };
-    let parent = Ledger::open(&house.journal, &child.parent, watcher)?;
+    let parent = Ledger::open(house, &child.parent, watcher)?;
     parent.append(vec![Event::BudgetGiven { by: by.into() }])
 }
 
@@ -329,7 +386,7 @@ pub fn cancel(
     by: &str,
     watcher: Arc<dyn Watcher>,
 ) -> Result<(), DriveError> {
-    let ledger = Ledger::open(&house.journal, run, watcher.clone())?;
+    let ledger = Ledger::open(house, run, watcher.clone())?;
     match next(&ledger.run()) {
         Action::Nothing => Err(DriveError::NotNow(format!("run {run} has ended"))),
         _ => {

@@ -70,7 +70,7 @@ impl Party {
 
 /// Slots that are held until this is dropped.
 #[derive(Debug, Default)]
-pub(crate) struct Held {
+pub(crate) struct Turn {
     slots: Vec<Slot>,
     /// Which of the scarce resources a command has, for its environment.
     pub(crate) env: BTreeMap<String, String>,
@@ -105,8 +105,8 @@ impl Scheduler {
         party: &Party,
         run: &Run,
         step: &Step,
-    ) -> Result<Held, SlotError> {
-        let mut held = Held::default();
+    ) -> Result<Turn, SlotError> {
+        let mut held = Turn::default();
         // What only moat does takes milliseconds, and others may be waiting for it.
         if matches!(
             step,
@@ -143,8 +143,8 @@ impl Scheduler {
         project: &Project,
         party: &Party,
         name: Option<&str>,
-    ) -> Result<Held, SlotError> {
-        let mut held = Held::default();
+    ) -> Result<Turn, SlotError> {
+        let mut held = Turn::default();
         self.add_command(&mut held, project, party, name).await?;
         Ok(held)
     }
@@ -155,8 +155,8 @@ impl Scheduler {
         project: &Project,
         party: &Party,
         alias: &str,
-    ) -> Result<Held, SlotError> {
-        let mut held = Held::default();
+    ) -> Result<Turn, SlotError> {
+        let mut held = Turn::default();
         for (scope, limits) in self.both(project) {
             // An alias that nobody limits is the guest's word: it names no file.
             let count = limits.models.get(alias).copied();
@@ -168,7 +168,7 @@ impl Scheduler {
 
     async fn add_command(
         &self,
-        held: &mut Held,
+        held: &mut Turn,
         project: &Project,
         party: &Party,
         name: Option<&str>,
@@ -200,7 +200,7 @@ impl Scheduler {
     /// Waits for one of `count` slots, if there is a limit, and gives its index.
     async fn slot(
         &self,
-        held: &mut Held,
+        held: &mut Turn,
         party: &Party,
         scope: Scope,
         class: &str,

@@ -58,7 +58,7 @@ impl Before {
 
 /// The step under way.
 pub fn world_step(run: &Run) -> Option<Step> {
-    run.in_flight.as_ref().map(|(step, _)| step.clone())
+    run.in_flight.as_ref().map(|one| one.step.clone())
 }
 
 /// What was said of a run's trees and money, kept beside its state and in another form.

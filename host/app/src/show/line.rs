@@ -156,6 +156,10 @@ pub fn of(recorded: &Recorded) -> Option<String> {
             one_line(&candidate.changed.join(", "), 120)
         ),
         Event::BudgetGiven { by } => format!("the same budget again, by {}", one_line(by, 80)),
+        Event::Diverged { step, report } => format!(
+            "{step} did otherwise than its record at host call {}: it begins afresh",
+            report.call
+        ),
         Event::Used { .. }
         | Event::MergeIntended { .. }
         | Event::Reserved { .. }

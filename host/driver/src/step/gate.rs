@@ -21,7 +21,7 @@ use crate::commands::{OnView, Terms, Writes};
 use crate::context::Context;
 use crate::house::House;
 use crate::record::confinement;
-use crate::scheduler::{Held, Party, command_of};
+use crate::scheduler::{Party, Turn, command_of};
 use crate::step::{Failed, cut, failed, setup, signature};
 use crate::view::View;
 
@@ -55,7 +55,7 @@ pub(crate) async fn perform(
         .iter()
         .find(|gate| gate.name == *name)
         .ok_or_else(|| setup(name.as_str(), &"the pipeline has no such gate"))?;
-    let directory = context.house.run_dir(&run.opened.run);
+    let directory = context.directory();
     let baseline = run
         .baseline
         .as_ref()
@@ -67,7 +67,7 @@ pub(crate) async fn perform(
         directory: &directory,
         baseline,
     };
-    let (verdict, level) = verdict(&gate_run, gate, subject, &context.held).await?;
+    let (verdict, level) = verdict(&gate_run, gate, subject, &context.turn).await?;
     audited(&context.house, Some(&run.opened.run), &verdict, level)?;
     Ok(vec![Event::GateDecided { verdict }])
 }
@@ -86,7 +86,7 @@ pub async fn run_gate(
         let scheduler = &run.house.scheduler;
         let held = match command_of(&gate.check) {
             Some(name) => scheduler.command(run.project, &party, Some(name)).await,
-            None => Ok(Held::default()),
+            None => Ok(Turn::default()),
         };
         let held = held.map_err(|error| setup(gate.name.as_str(), &error))?;
         let (verdict, level) = verdict(run, gate, subject, &held).await?;
@@ -124,7 +124,7 @@ async fn verdict(
     run: &GateRun<'_>,
     gate: &Gate,
     subject: &Subject,
-    held: &Held,
+    held: &Turn,
 ) -> Result<(Verdict, Option<Level>), Failed> {
     let Answer {
         finding,
@@ -186,7 +186,7 @@ struct Program<'a> {
     argv: &'a [String],
     timeout_ms: u64,
     /// Its turn, with what it was given of the scarce resources.
-    held: &'a Held,
+    held: &'a Turn,
 }
 
 /// The command exits with 0 on a fresh worktree of the tree, and at least one test ran where that can be told.
@@ -208,7 +208,7 @@ async fn command(
     let (root, scratch) = (view.root(), view.scratch());
     let on_view = OnView {
         house: run.house,
-        project: run.project,
+        env: &run.project.env,
         root: &root,
         scratch: &scratch,
         writes: Writes::ToView,

@@ -49,12 +49,7 @@ pub(crate) async fn perform(context: &Context, attempt: u32) -> Result<Vec<Event
             crate::step::failed(flow::event::Cause::Skill, "worktree", error.to_string(), "")
         })?;
     context
-        .mirror
-        .keep(
-            &run.opened.run,
-            &format!("attempt-{attempt}"),
-            import.tree.clone(),
-        )
+        .keep(&format!("attempt-{attempt}"), import.tree.clone())
         .map_err(|error| setup("mirror", &error))?;
     let changed = match &run.start {
         Some(_) => tasks::changed(&context.mirror, &run.base.tree, &import.tree)?,
@@ -86,8 +81,7 @@ pub(crate) async fn perform(context: &Context, attempt: u32) -> Result<Vec<Event
 fn left(context: &Context, run: &Run, view: &View, grant: &Grant) -> Option<TreeId> {
     let kept = || {
         let import = view.import(&context.mirror, start(run), grant).ok()?;
-        let run = &run.opened.run;
-        let kept = context.mirror.keep(run, "blocked", import.tree.clone());
+        let kept = context.keep("blocked", import.tree.clone());
         kept.ok().map(|()| import.tree)
     };
     kept().filter(|tree| tree != start(run))

@@ -73,8 +73,7 @@ pub(crate) fn prepare(context: &Context) -> Result<Vec<Event>, Failed> {
         }
     };
     context
-        .mirror
-        .keep(&run.opened.run, "merge", commit.clone())
+        .keep("merge", commit.clone())
         .map_err(|error| git(&error))?;
     Ok(vec![Event::MergePrepared { onto, commit, tree }])
 }
@@ -120,6 +119,7 @@ pub(crate) fn move_branch(
         .ledger
         .append(vec![intent])
         .map_err(|error| setup("merge", &error))?;
+    let _effect = (context.ledger.effect()).map_err(|error| setup("merge", &error))?;
     if let Some(child) = &run.opened.child {
         return join(context, &child.parent, from, to);
     }

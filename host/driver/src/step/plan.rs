@@ -48,8 +48,7 @@ pub(crate) async fn perform(context: &Context) -> Result<Vec<Event>, Failed> {
     };
     // Nothing has been joined yet: the plan is not in the journal.
     context
-        .mirror
-        .keep(&run.opened.run, JOINED, run.base.commit.clone())
+        .keep(JOINED, run.base.commit.clone())
         .map_err(|error| setup("mirror", &error))?;
     events.push(Event::Planned { tasks });
     Ok(events)

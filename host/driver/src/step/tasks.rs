@@ -26,8 +26,7 @@ pub(crate) fn integrate(context: &Context) -> Result<Vec<Event>, Failed> {
     let changed = changed(&context.mirror, &run.base.tree, &tree)?;
     let name = format!("attempt-{}", run.attempts.len() + 1);
     context
-        .mirror
-        .keep(&run.opened.run, &name, tree.clone())
+        .keep(&name, tree.clone())
         .map_err(|error| git(&error))?;
     let candidate = Candidate {
         tree,
