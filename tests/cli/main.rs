@@ -28,4 +28,5 @@ mod secrets;
 mod server;
 mod takeover;
 mod together;
+mod upgrades;
 mod words;

@@ -9,7 +9,7 @@ use flow::run::replay;
 use flow::{Event, Recorded, Run, apply};
 use journal::{Effect, Journal, JournalError, Stored};
 
-use crate::clock::now_ms;
+use crate::clock::{RunClock, now_ms};
 use crate::context::{DriveError, Watcher};
 use crate::house::House;
 use crate::lease::Held;
@@ -22,6 +22,7 @@ pub(crate) struct Ledger {
     journal: Journal,
     state: Mutex<Run>,
     watcher: Arc<dyn Watcher>,
+    clock: RunClock,
     held: Arc<Held>,
 }
 
@@ -38,6 +39,7 @@ impl Ledger {
         let (state, _) = load(&house.journal, run)?;
         Ok(Ledger {
             journal: house.journal.clone(),
+            clock: RunClock::new(now_ms(), state.last_at_ms),
             state: Mutex::new(state),
             watcher,
             held: Arc::new(held),
@@ -105,7 +107,7 @@ impl Ledger {
         mut state: MutexGuard<'_, Run>,
         events: Vec<Event>,
     ) -> Result<(), DriveError> {
-        let at_ms = now_ms().max(state.last_at_ms);
+        let at_ms = self.clock.now_ms();
         let mut next = state.clone();
         let mut recorded = Vec::new();
         for event in events {

@@ -312,7 +312,7 @@ impl Pinning<'_> {
         Ok(Skill {
             name: name.clone(),
             digest,
-            grant: grant.digest(),
+            grant: grants::keep(self.house, &grant)?,
         })
     }
 }
