@@ -16,6 +16,7 @@ use model::{Backoff, Models};
 use sandbox::{LoadError, Sandbox, SandboxConfig};
 
 use crate::approvals::Approvals;
+use crate::known::Known;
 use crate::lease::{self, Keeper};
 use crate::owner::OwnerPrograms;
 
@@ -110,6 +111,7 @@ impl House {
             Some((text, path)) => model::Config::parse(&text, &path)?,
             None => model::Config::default(),
         };
+        let models = Arc::new(Models::new(models, Backoff::STANDARD));
         let secrets = store::Config::load(&root.join(store::FILE))?.unwrap_or_default();
         let secrets = Arc::new(Stores::new(secrets, Arc::new(OwnerPrograms)));
         let authorities = policy.authorities.as_deref().map(Path::new);
@@ -117,7 +119,10 @@ impl House {
         let outbound = Outbound::new(Setup {
             resolver: Arc::new(SystemResolver),
             authorities,
-            secrets: secrets.clone(),
+            secrets: Arc::new(Known {
+                stores: secrets.clone(),
+                models: models.clone(),
+            }),
             clamps: Clamps::default(),
         })?;
         let journal = Journal::open(&root)?;
@@ -131,7 +136,7 @@ impl House {
             catalog: Catalog::bundled()?,
             policy,
             policy_text,
-            models: Arc::new(Models::new(models, Backoff::STANDARD)),
+            models,
             secrets,
             outbound,
             root,

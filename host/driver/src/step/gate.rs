@@ -173,7 +173,7 @@ async fn command(
     let (root, scratch) = (view.root(), view.scratch());
     let on_view = OnView {
         house: run.house,
-        project: run.project,
+        env: &run.project.env,
         root: &root,
         scratch: &scratch,
         writes: Writes::ToView,
