@@ -36,6 +36,14 @@ pub enum StoreError {
         /// Which part differs.
         what: String,
     },
+    /// A pack or an index is not as git wrote it.
+    #[error("{} is damaged ({why}): `git fsck` in the repository shows what is lost", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
     /// An object is not in the store.
     #[error("the store does not hold {kind} {id}")]
     Missing {

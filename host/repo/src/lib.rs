@@ -14,6 +14,7 @@
 //! - attributes, filters, hooks and configuration of a tree or of the machine's user decide nothing here;
 //! - a branch moves by compare-and-swap, forwards only.
 
+mod backend;
 mod commit;
 mod create;
 mod diff;
@@ -21,12 +22,14 @@ mod error;
 mod harden;
 mod import;
 mod kept;
+mod loose;
 mod materialise;
 mod merge;
 mod mirror;
 pub mod names;
 mod objects;
 mod overlay;
+mod packs;
 mod source;
 mod tree;
 
