@@ -150,6 +150,7 @@ fn is_granted(method: &str, origin: &Origin, url: &Url) -> bool {
         }
 }
 
+/// The door refuses more; these are the broker's to refuse.
 fn is_a_guests(field: &Field) -> bool {
     let kept = [
         "authorization",
@@ -157,6 +158,8 @@ fn is_a_guests(field: &Field) -> bool {
         "content-length",
         "cookie",
         "host",
+        "proxy-authorization",
+        "proxy-connection",
         "te",
         "trailer",
         "transfer-encoding",
@@ -164,7 +167,6 @@ fn is_a_guests(field: &Field) -> bool {
     ];
     let name = field.name.as_str();
     !kept.contains(&name)
-        && !name.starts_with("proxy-auth")
         && !name.contains(|c: char| c.is_ascii_uppercase() || !c.is_ascii_graphic() || c == ':')
         && !name.is_empty()
         && !field.value.iter().any(|byte| b"\r\n\0".contains(byte))
