@@ -18,7 +18,7 @@ mod engine;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command as Program, Stdio};
+use std::process::Command as Program;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -358,7 +358,7 @@ impl Skill {
             stdin: vec![],
             pass: vec![],
         };
-        let mut child = self.launcher.spawn(command, Stdio::null()).unwrap();
+        let mut child = self.launcher.spawn(command).unwrap();
         child.wait().await.unwrap();
         child.kill().await;
     }

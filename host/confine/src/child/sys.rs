@@ -4,6 +4,7 @@
     reason = "system calls on plain integers and valid C strings; each call says what it relies on"
 )]
 
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::io::{Error, Result};
 use std::os::fd::RawFd;
@@ -331,6 +332,38 @@ pub(crate) fn drain(fd: RawFd) {
     let mut buffer = [0u8; 1024];
     // SAFETY: the buffer lives through the call and its length is told.
     while unsafe { libc::read(fd, buffer.as_mut_ptr().cast(), buffer.len()) } > 0 {}
+}
+
+/// Becomes another program. Returns only if that fails.
+pub(crate) fn execute(program: &Path, args: &[String], env: &BTreeMap<String, String>) -> Error {
+    let words = |words: Vec<Vec<u8>>| {
+        let words = words.into_iter().map(CString::new);
+        words.collect::<std::result::Result<Vec<_>, _>>()
+    };
+    let name = program.as_os_str().as_bytes().to_vec();
+    let args = std::iter::once(name.clone()).chain(args.iter().map(|arg| arg.clone().into_bytes()));
+    let env = env
+        .iter()
+        .map(|(key, value)| format!("{key}={value}").into_bytes());
+    let (Ok(name), Ok(args), Ok(env)) = (
+        CString::new(name),
+        words(args.collect()),
+        words(env.collect()),
+    ) else {
+        return Error::from_raw_os_error(libc::EINVAL);
+    };
+    let pointers = |words: &[CString]| {
+        let ends = std::iter::once(std::ptr::null());
+        words
+            .iter()
+            .map(|word| word.as_ptr())
+            .chain(ends)
+            .collect::<Vec<_>>()
+    };
+    let (args_at, env_at) = (pointers(&args), pointers(&env));
+    // SAFETY: C strings and null-terminated arrays of them, which live through the call.
+    unsafe { libc::execve(name.as_ptr(), args_at.as_ptr(), env_at.as_ptr()) };
+    Error::last_os_error()
 }
 
 /// Begins a session without a terminal.
