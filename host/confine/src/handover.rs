@@ -30,6 +30,18 @@ pub(crate) fn send(to: impl AsFd, fds: &[BorrowedFd<'_>]) -> Result<()> {
     Ok(())
 }
 
+/// Sends a word without descriptors: the other side may go on.
+pub(crate) fn nod(to: impl AsFd) -> Result<()> {
+    rustix::net::send(to, &[0], SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+/// Waits for such a word. At the end of the stream there is none.
+pub(crate) fn wait_for_nod(from: impl AsFd) -> Result<bool> {
+    let (_, read) = rustix::net::recv(from, &mut [0; 1], RecvFlags::empty())?;
+    Ok(read > 0)
+}
+
 /// Receives what one message brought, closed at the next exec; nothing at the end of the stream.
 pub(crate) fn receive(from: impl AsFd) -> Result<Vec<OwnedFd>> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];

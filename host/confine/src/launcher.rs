@@ -90,17 +90,24 @@ impl Launcher {
         let mut child = self.begin(command, stdout_inside, stderr_inside, false)?;
         let disk = child.disk_watch();
         let served = serve_door(child.take_door(), serve);
-        let drained = tokio::spawn(async move {
-            tokio::join!(output::drain(stdout, max), output::drain(stderr, max))
-        });
-        let ending = tokio::select! {
-            ending = child.wait() => ending?,
-            () = tokio::time::sleep(wall) => { child.kill().await; Ending::Deadline }
-            () = disk.exceeded() => { child.kill().await; Ending::DiskFull }
-            failed = served => match failed? {},
+        // Each pipe ends with its last writer.
+        let drained = async {
+            Ok(tokio::join!(
+                output::drain(stdout, max),
+                output::drain(stderr, max)
+            ))
         };
-        child.kill().await;
-        let ((stdout, cut_out), (stderr, cut_err)) = drained.await.unwrap_or_default();
+        let ended = async {
+            let ending = tokio::select! {
+                ending = child.wait() => ending?,
+                () = tokio::time::sleep(wall) => Ending::Deadline,
+                () = disk.exceeded() => Ending::DiskFull,
+                failed = served => match failed? {},
+            };
+            child.kill().await;
+            Ok(ending)
+        };
+        let (ending, ((stdout, cut_out), (stderr, cut_err))) = tokio::try_join!(ended, drained)?;
         Ok(Finished {
             ending,
             stdout,

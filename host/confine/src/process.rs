@@ -26,6 +26,19 @@ impl Process {
         self.child.as_ref().map(std::process::Child::id)
     }
 
+    /// Kills it and leaves the waiting to somebody else.
+    pub(crate) fn dismiss(&mut self) {
+        let mut dismissed = Process {
+            child: self.child.take(),
+            kill_on_drop: true,
+        };
+        if let Some(child) = &mut dismissed.child
+            && child.kill().is_ok()
+        {
+            tokio::spawn(async move { dismissed.wait().await });
+        }
+    }
+
     /// Kills it and waits until it is gone.
     pub(crate) async fn kill(&mut self) -> std::io::Result<()> {
         if let Some(child) = &mut self.child {

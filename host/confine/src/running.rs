@@ -140,15 +140,21 @@ impl Child {
         let gone = async {
             while let Ok(Some(status)) = self.next_status().await {
                 match status {
-                    Status::Gone => return,
+                    Status::Gone => return true,
                     Status::Running { .. } => {}
                     // The first says why; how init or the program ended then, only that.
                     ended => drop(self.ended.get_or_insert(ended)),
                 }
             }
+            false
         };
-        if tokio::time::timeout(DYING, gone).await.is_err() {
-            tracing::warn!("what a command started takes long to die: its launcher is killed");
+        match tokio::time::timeout(DYING, gone).await {
+            // Of what was confined nothing is left, and the launcher has no more to do.
+            Ok(true) => return self.process.dismiss(),
+            Ok(false) => {}
+            Err(_) => {
+                tracing::warn!("what a command started takes long to die: its launcher is killed");
+            }
         }
         let _ = self.process.kill().await;
     }

@@ -38,6 +38,12 @@ fn prepare(birth: Birth, by_root: bool, control: &OwnedFd) -> Result<Prepared, F
     if !birth.service {
         let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     }
+    let mut flags =
+        libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWCGROUP;
+    if !birth.host_network {
+        flags |= libc::CLONE_NEWNET;
+    }
+    sys::unshare(flags).at("namespaces")?;
     sys::prctl(libc::PR_SET_DUMPABLE, 0).at("dumpable")?;
     if !birth.host_network {
         sys::loopback_up().at("loopback")?;
@@ -91,11 +97,15 @@ fn serve(
         let door = given.remove(4);
         door::hand_out(door.as_fd()).at("door")?;
     }
-    mounts::finish(root, &specification)?;
+    // The program's process goes on beside this one, from word to word.
     let passed: Vec<_> = given.iter().map(OwnedFd::as_fd).collect();
     handover::send(&inner, &passed).at("handover")?;
     // No copy stays here: who reads a program's output waits for the last writer.
     drop(given);
+    mounts::finish(root, &specification)?;
+    handover::nod(&inner).at("handover")?;
+    mounts::seal()?;
+    handover::nod(&inner).at("handover")?;
     drop(inner);
     let lifeline = (!birth.service).then(|| control.as_raw_fd());
     Ok(watch(program, signals, lifeline, reporter))
@@ -110,20 +120,18 @@ fn watch(
     loop {
         let lifeline_ended = sys::poll(signals, lifeline).unwrap_or(false);
         if lifeline_ended {
-            end_all(reporter);
+            end_all(reporter, None);
             return 124;
         }
         sys::drain(signals);
         loop {
             match sys::reap() {
                 Wait::Exited(pid, code) if pid == program => {
-                    let _ = reporter.tell(&Status::Exited { code });
-                    end_all(reporter);
+                    end_all(reporter, Some(Status::Exited { code }));
                     return 0;
                 }
                 Wait::Signalled(pid, signal) if pid == program => {
-                    let _ = reporter.tell(&Status::Signalled { signal });
-                    end_all(reporter);
+                    end_all(reporter, Some(Status::Signalled { signal }));
                     return 0;
                 }
                 Wait::NoChildren => return 124,
@@ -136,7 +144,13 @@ fn watch(
 
 /// Before init goes itself: the kernel would kill the rest as well, but nobody could tell when it is done, except by waiting for the
 /// namespaces to be taken down, which takes many times longer.
-fn end_all(reporter: &mut Reporter) {
-    sys::kill_all();
-    let _ = reporter.tell(&Status::Gone);
+fn end_all(reporter: &mut Reporter, ending: Option<Status>) {
+    // At once where the program was the last, so that whoever waits for both wakes once.
+    let alone = sys::is_alone();
+    let now = ending.into_iter().chain(alone.then_some(Status::Gone));
+    let _ = reporter.tell_all(now);
+    if !alone {
+        sys::kill_all();
+        let _ = reporter.tell(&Status::Gone);
+    }
 }

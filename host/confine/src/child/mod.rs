@@ -18,6 +18,7 @@ pub(crate) mod sys;
 
 pub(crate) use restrict::attainable;
 
+use std::borrow::Borrow;
 use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
@@ -65,9 +66,20 @@ impl Reporter {
 
     /// Whoever only has an end to tell goes on without being heard.
     pub(crate) fn tell(&mut self, status: &Status) -> std::io::Result<()> {
-        let mut line = serde_json::to_vec(status)?;
-        line.push(b'\n');
-        self.0.write_all(&line)
+        self.tell_all(std::iter::once(status))
+    }
+
+    /// In one write: who listens wakes once.
+    pub(crate) fn tell_all<S: Borrow<Status>>(
+        &mut self,
+        all: impl Iterator<Item = S>,
+    ) -> std::io::Result<()> {
+        let mut lines = Vec::new();
+        for status in all {
+            serde_json::to_writer(&mut lines, status.borrow())?;
+            lines.push(b'\n');
+        }
+        self.0.write_all(&lines)
     }
 
     pub(crate) fn failed(&mut self, failed: &Failed) {
@@ -117,15 +129,8 @@ fn enter(birth: Birth, control: &OwnedFd) -> Result<i32, Failed> {
     std::fs::write("/proc/self/setgroups", "deny").at("user namespace")?;
     std::fs::write("/proc/self/gid_map", map(gid.as_raw())).at("user namespace")?;
     std::fs::write("/proc/self/uid_map", map(uid.as_raw())).at("user namespace")?;
-    let mut flags = libc::CLONE_NEWNS
-        | libc::CLONE_NEWPID
-        | libc::CLONE_NEWIPC
-        | libc::CLONE_NEWUTS
-        | libc::CLONE_NEWCGROUP;
-    if !birth.host_network {
-        flags |= libc::CLONE_NEWNET;
-    }
-    sys::unshare(flags).at("namespaces")?;
+    // The others are entered by init alone: whoever ends last takes them down, which takes longer than all the rest of an end.
+    sys::unshare(libc::CLONE_NEWPID).at("namespaces")?;
     match sys::fork().at("fork")? {
         sys::Side::Child => init::become_init(birth, uid.is_root(), control),
         sys::Side::Parent(pid) => {

@@ -64,7 +64,7 @@ pub(crate) fn prepare(by_root: bool) -> Result<Root, Failed> {
     Ok(Root { pid_max, guard })
 }
 
-/// Adds what was specified, and makes it the root.
+/// Adds what was specified, and makes it the root. The old one is still there, and out of the way of paths.
 pub(crate) fn finish(mut root: Root, specification: &Specification) -> Result<(), Failed> {
     sys::remount("/", libc::MS_REC | libc::MS_PRIVATE).at("private mounts")?;
     let pieces = specification
@@ -90,7 +90,12 @@ pub(crate) fn finish(mut root: Root, specification: &Specification) -> Result<()
     if let Some(guard) = &mut root.guard {
         guard.proc()?;
     }
-    sys::pivot_here().at("pivot root")?;
+    sys::pivot_here().at("pivot root")
+}
+
+/// Lets go of the host's mounts, and makes the root read-only.
+pub(crate) fn seal() -> Result<(), Failed> {
+    sys::leave_old_root().at("pivot root")?;
     std::env::set_current_dir("/").at("pivot root")?;
     sys::remount(
         "/",

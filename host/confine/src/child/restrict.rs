@@ -18,10 +18,9 @@ pub(crate) fn ahead() -> Result<(), Failed> {
     seccomp::apply().at("seccomp")
 }
 
-/// Gives up everything else that is not granted, in an order in which each step is still possible. Says what holds from now on.
-pub(crate) fn rest(specification: &Specification) -> Result<Level, Failed> {
+/// Gives up, once the file system stands, what of it is not granted. Says what holds from now on.
+pub(crate) fn files(specification: &Specification) -> Result<Level, Failed> {
     std::env::set_current_dir(&specification.directory).at("working directory")?;
-    limits(specification)?;
     let level = attainable(specification.least).at("landlock")?;
     landlock(specification, level).at("landlock")?;
     Ok(level)
@@ -40,7 +39,8 @@ pub(crate) fn attainable(least: Level) -> std::io::Result<Level> {
     }
 }
 
-fn limits(specification: &Specification) -> Result<(), Failed> {
+/// What each of its processes may use.
+pub(crate) fn limits(specification: &Specification) -> Result<(), Failed> {
     let limits = &specification.limits;
     sys::rlimit(libc::RLIMIT_CORE, 0).at("limits")?;
     sys::rlimit(libc::RLIMIT_FSIZE, limits.file_bytes).at("limits")?;

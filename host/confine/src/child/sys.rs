@@ -120,11 +120,15 @@ pub(crate) fn mount_attributes(tree: RawFd, set: u64) -> Result<()> {
     .map(drop)
 }
 
-/// Makes the mounted directory we stand in the root, and lets go of the old one.
+/// Makes the mounted directory we stand in the root, for every process in this namespace.
 pub(crate) fn pivot_here() -> Result<()> {
     // SAFETY: C string literals.
-    check(unsafe { libc::syscall(libc::SYS_pivot_root, c".".as_ptr(), c".".as_ptr()) })?;
-    // SAFETY: as above; the old root lies on top of the new one now.
+    check(unsafe { libc::syscall(libc::SYS_pivot_root, c".".as_ptr(), c".".as_ptr()) }).map(drop)
+}
+
+/// Lets go of the old root, where we still stand.
+pub(crate) fn leave_old_root() -> Result<()> {
+    // SAFETY: a C string literal; the old root lies on top of the new one now.
     check(libc::c_long::from(unsafe {
         libc::umount2(c".".as_ptr(), libc::MNT_DETACH)
     }))
@@ -246,6 +250,13 @@ pub(crate) fn reap() -> Wait {
         pid if libc::WIFEXITED(status) => Wait::Exited(pid, libc::WEXITSTATUS(status)),
         pid => Wait::Signalled(pid, libc::WTERMSIG(status)),
     }
+}
+
+/// Whether nothing else is in the namespace whose process 1 this is.
+pub(crate) fn is_alone() -> bool {
+    // SAFETY: no pointers; no signal is sent.
+    let nobody = unsafe { libc::kill(-1, 0) } != 0;
+    nobody && Error::last_os_error().raw_os_error() == Some(libc::ESRCH)
 }
 
 /// Kills everything in the namespace whose process 1 this is, and takes it until nothing is left.
