@@ -21,7 +21,7 @@ const NOSUID: u64 = 0x2;
 const NODEV: u64 = 0x4;
 const RDONLY: u64 = 0x1;
 
-/// Covered by the new root while it is built; every Linux has it.
+/// Covered by the new root for a moment; every Linux has it.
 const STAGE: &str = "/tmp";
 
 /// Devices that hold no authority.
@@ -55,6 +55,8 @@ pub(crate) fn prepare(by_root: bool) -> Result<Root, Failed> {
     )
     .at("root")?;
     std::env::set_current_dir(STAGE).at("root")?;
+    // From where it was made to where it is in nobody's way: over the root, whose paths begin beneath it.
+    move_mount(CWD, ".", CWD, "/", MoveMountFlags::empty()).at("root")?;
     basics(devices)?;
     let pid_max = pid_max(by_root)?;
     let mut guard = by_root.then(Guard::default);
