@@ -1,6 +1,7 @@
 //! Launchers that wait for their program: each is used once, holds nothing, and is gone with whoever started it.
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
 use std::os::unix::fs::symlink;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
@@ -361,7 +362,7 @@ async fn it_ends_when_its_owner_is_killed() {
         let own = Own::new(Place::beside());
         own.output("true").await;
         own.waiting().await;
-        println!("waiting {}", own.mark());
+        writeln!(std::io::stdout(), "waiting {}", own.mark()).unwrap();
         std::thread::sleep(WALL);
         return;
     }
