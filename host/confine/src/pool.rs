@@ -13,7 +13,6 @@ use std::process::Stdio;
 use std::sync::{Mutex, PoisonError};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
 use crate::child::ASKED;
@@ -62,9 +61,12 @@ impl Pool {
     pub(crate) fn launch(&self, birth: Birth, given: &[BorrowedFd<'_>]) -> Result<Started> {
         if birth == USUAL
             && let Some(started) = self.take()
-            && handover::send(&started.control, given).is_ok()
         {
-            return Ok(started);
+            let sent = handover::send(&started.control, given);
+            // One that failed ahead has said why, and that is the answer. One that is gone without a word was killed by somebody.
+            if sent.is_ok() || started.has_said_something() {
+                return Ok(started);
+            }
         }
         let started = Started::new(&self.program, birth)?;
         match handover::send(&started.control, given) {
@@ -94,7 +96,7 @@ impl Pool {
         match std::mem::replace(&mut *waiting, Waiting::None) {
             Waiting::One(started, made_in) => {
                 drop(waiting);
-                (made_in.still_hold() && started.is_there()).then_some(started)
+                made_in.still_hold().then_some(started)
             }
             other => {
                 *waiting = other;
@@ -127,14 +129,10 @@ impl Started {
         })
     }
 
-    /// Whether it waits, or has said why it does not: then that is the answer to who would have used it. One that is gone without a word was
-    /// killed by somebody.
-    fn is_there(&self) -> bool {
+    fn has_said_something(&self) -> bool {
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-        match rustix::net::recv(&self.control, &mut [0; 1], flags) {
-            Ok((_, said)) => said > 0,
-            Err(errno) => errno == Errno::AGAIN,
-        }
+        let said = rustix::net::recv(&self.control, &mut [0; 1], flags);
+        said.is_ok_and(|(_, length)| length > 0)
     }
 }
 
