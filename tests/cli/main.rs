@@ -28,7 +28,10 @@ mod secrets;
 #[path = "../../host/egress/tests/door/server.rs"]
 #[allow(dead_code, reason = "not all of it is needed here")]
 mod server;
+mod takeover;
 mod tasks;
 mod tasks_crash;
+mod tasks_failures;
 mod together;
+mod upgrades;
 mod words;

@@ -28,7 +28,7 @@ pub use compare::Comparison;
 pub use config::{ConfigError, Source};
 pub use denial::{Capability, Denial};
 pub use grant::compare::Beyond;
-pub use grant::{CredentialGrant, Grant, Running};
+pub use grant::{CredentialGrant, Grant, Running, UnknownGrant};
 pub use limits::Limits;
 pub use manifest::Manifest;
 pub use network::NetworkRule;

@@ -128,7 +128,15 @@ impl Nursery<'_> {
         if self.driving.contains(child) {
             return Ok(false);
         }
-        let run = begin(self.context, child)?;
+        let run = match begin(self.context, child) {
+            Ok(run) => run,
+            // Of what nobody can read nobody knows how it stands: it is left alone, and the others go on.
+            Err(error @ (DriveError::Unknown { .. } | DriveError::Illegal(_))) => {
+                self.failed.entry(child.clone()).or_insert(error);
+                return Ok(false);
+            }
+            Err(error) => return Err(error),
+        };
         if let Stage::Ended(end) = &run.stage {
             self.ended(&run, end)?;
             return Ok(true);

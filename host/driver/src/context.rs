@@ -137,6 +137,11 @@ impl Context {
         let opened = ledger.run().opened.clone();
         let source = Source::open(&PathBuf::from(&opened.repository))?;
         let mirror = Mirror::open_or_create(&house.mirror_dir(&opened.repository))?;
+        // A mirror that was lost is made again from the repository, as far as that has what was in it.
+        if mirror.tree_of(&opened.base.commit).is_err() {
+            mirror.fetch_commit(&source, &opened.base.commit)?;
+            mirror.keep(&opened.run, "base", opened.base.commit.clone())?;
+        }
         let project = grants::kept_project(&house, &opened.project)?;
         Ok(Context {
             house,

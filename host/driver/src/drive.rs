@@ -233,6 +233,10 @@ fn sweep(house: &House, ledger: &Ledger, swept: Swept) {
         ledger.directory(house),
     );
     let taken_away = || -> std::io::Result<()> {
+        // Where a link leads is none of ours.
+        if directory.is_symlink() {
+            return std::fs::remove_file(&directory);
+        }
         match swept {
             Swept::All => confine::remove_tree(&directory),
             Swept::Others => {

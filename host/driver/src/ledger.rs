@@ -10,7 +10,7 @@ use flow::task::ChildCall;
 use flow::{Event, Recorded, Run, apply};
 use journal::{Effect, Journal, JournalError, Stored};
 
-use crate::clock::now_ms;
+use crate::clock::{RunClock, now_ms};
 use crate::context::{DriveError, Watcher};
 use crate::house::House;
 use crate::lease::Held;
@@ -25,6 +25,7 @@ pub(crate) struct Ledger {
     watcher: Arc<dyn Watcher>,
     /// Of a run that works on a task: its parent, whose money it spends.
     parent: Option<Arc<Ledger>>,
+    clock: RunClock,
     held: Arc<Held>,
 }
 
@@ -41,6 +42,7 @@ impl Ledger {
         let (state, _) = load(&house.journal, run)?;
         Ok(Ledger {
             journal: house.journal.clone(),
+            clock: RunClock::new(now_ms(), state.last_at_ms),
             state: Mutex::new(state),
             watcher,
             parent: None,
@@ -120,7 +122,7 @@ impl Ledger {
         mut state: MutexGuard<'_, Run>,
         events: Vec<Event>,
     ) -> Result<(), DriveError> {
-        let at_ms = now_ms().max(state.last_at_ms);
+        let at_ms = self.clock.now_ms();
         let mut next = state.clone();
         let mut recorded = Vec::new();
         for event in events {

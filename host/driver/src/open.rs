@@ -319,7 +319,7 @@ impl Pinning<'_> {
         Ok(Skill {
             name: name.clone(),
             digest,
-            grant: grant.digest(),
+            grant: grants::keep(self.house, &grant)?,
         })
     }
 }

@@ -4,6 +4,7 @@
 //! `MOAT_SIMULATE=SEED` looks at one seed, `MOAT_REPLAY=1,2,3` at one list of choices, as a failure prints them.
 
 mod choices;
+mod drivers;
 mod invariants;
 mod world;
 
