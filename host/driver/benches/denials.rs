@@ -194,6 +194,7 @@ impl Bench {
             wall: Duration::from_secs(300),
             watcher,
             record: CallRecord::begin(&self.house, &about).unwrap(),
+            party: driver::Party::outside(None),
         });
         let call = Call {
             role: Role::Job,
@@ -260,4 +261,7 @@ struct Nobody;
 impl Watcher for Nobody {
     fn event(&self, _: &Recorded) {}
     fn note(&self, _: &str) {}
+    fn of_task(&self, _: &flow::id::TaskId) -> Arc<dyn Watcher> {
+        Arc::new(Nobody)
+    }
 }

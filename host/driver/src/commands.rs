@@ -26,6 +26,8 @@ pub(crate) struct OnView<'a> {
     pub(crate) scratch: &'a Path,
     /// What becomes of what the command writes there.
     pub(crate) writes: Writes,
+    /// Which of the project's scarce resources it has.
+    pub(crate) resources: &'a BTreeMap<String, String>,
 }
 
 /// Where a command with a network finds the certificate of its proxy.
@@ -113,6 +115,7 @@ impl OnView<'_> {
             env.retain(|name, _| !matches!(name.as_str(), "CARGO_NET_OFFLINE" | "GOPROXY"));
         }
         env.extend(self.env.clone());
+        env.extend(self.resources.clone());
         for (name, value) in [
             ("CARGO_TARGET_DIR", "/build/target"),
             ("GOCACHE", "/build/go"),

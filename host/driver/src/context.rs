@@ -6,7 +6,7 @@ use std::sync::Arc;
 use capability::ConfigError;
 use catalog::PackageError;
 use flow::grant::Blocked;
-use flow::id::SkillName;
+use flow::id::{SkillName, TaskId};
 use flow::{Illegal, Recorded};
 use journal::JournalError;
 use project::Project;
@@ -15,6 +15,7 @@ use repo::{Kept, Mirror, Source, SourceError, StoreError};
 use crate::grants::{self, Granted};
 use crate::house::House;
 use crate::ledger::Ledger;
+use crate::scheduler::{Party, SlotError, Turn};
 
 /// Hears what happens, to tell people. It decides nothing.
 pub trait Watcher: Send + Sync {
@@ -22,6 +23,8 @@ pub trait Watcher: Send + Sync {
     fn event(&self, recorded: &Recorded);
     /// A skill said something; untrusted, one short line.
     fn note(&self, text: &str);
+    /// Who hears what happens to the run of a task.
+    fn of_task(&self, task: &TaskId) -> Arc<dyn Watcher>;
 }
 
 /// Why a run cannot be driven at all; its state is as it was.
@@ -61,6 +64,9 @@ pub enum DriveError {
     /// The run's own `moat.toml`.
     #[error(transparent)]
     Project(#[from] ConfigError),
+    /// What counts how much is done at the same time.
+    #[error(transparent)]
+    Slots(#[from] SlotError),
     /// A skill of the run.
     #[error(transparent)]
     Package(#[from] PackageError),
@@ -111,9 +117,16 @@ pub(crate) struct Context {
     pub(crate) project: Arc<Project>,
     pub(crate) skills: Granted,
     pub(crate) watcher: Arc<dyn Watcher>,
+    /// What it needs for the step under way.
+    pub(crate) turn: Turn,
 }
 
 impl Context {
+    /// On whose account it does things.
+    pub(crate) fn party(&self) -> Party {
+        Party::of(&self.ledger.run())
+    }
+
     /// Gathers what the run's first event names, all of it by digest.
     pub(crate) fn of(
         house: Arc<House>,
@@ -138,6 +151,7 @@ impl Context {
             project: Arc::new(project),
             skills,
             watcher,
+            turn: Turn::default(),
         })
     }
 

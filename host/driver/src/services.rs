@@ -23,6 +23,7 @@ use crate::models::StepModels;
 use crate::network::{StepNetwork, Unanswered};
 use crate::record::CallRecord;
 use crate::releases::Releases;
+use crate::scheduler::Party;
 
 /// The project's variables that a grant names, with their values.
 pub fn granted_env(project: &Project, grant: &Grant) -> BTreeMap<String, String> {
@@ -56,6 +57,8 @@ pub struct StepServices {
     pub watcher: Arc<dyn Watcher>,
     /// What the call does, for the audit trail.
     pub record: CallRecord,
+    /// On whose account it is done, where others wait for the same.
+    pub party: Party,
 }
 
 #[async_trait]
@@ -68,6 +71,10 @@ impl Services for StepServices {
         let name = match &command.what {
             Invocation::Project(project) => project.name.clone(),
             Invocation::Program(program) => program.program.clone(),
+        };
+        let project_name = match &command.what {
+            Invocation::Project(project) => Some(project.name.clone()),
+            Invocation::Program(_) => None,
         };
         // A command of the project is what moat.toml says, variables included, whoever runs it; a program is the skill's choice.
         let env = match &command.what {
@@ -94,12 +101,17 @@ impl Services for StepServices {
             .as_ref()
             .ok_or_else(|| ProcessError::Unavailable("this step has no files to run on".into()))?;
         let asked = command.timeout_ms.map_or(self.wall, Duration::from_millis);
+        let held = (self.house.scheduler)
+            .command(&self.project, &self.party, project_name.as_deref())
+            .await
+            .map_err(|error| not_run(&error))?;
         let on_view = OnView {
             house: &self.house,
             env,
             root,
             scratch: &self.scratch,
             writes: Writes::Discarded,
+            resources: &held.env,
         };
         let mut proxied = Proxied {
             proxy: match terms.network {
@@ -156,6 +168,13 @@ impl Services for StepServices {
     }
 
     async fn chat(&self, request: Request) -> Result<Response, ModelError> {
+        let held = (self.house.scheduler)
+            .model(&self.project, &self.party, &request.alias)
+            .await;
+        let _held = held.map_err(|error| {
+            tracing::error!(%error, "a model could not be called");
+            ModelError::Unavailable("the host could not call it; its log says why".into())
+        })?;
         self.record.model(&request.alias);
         self.models.chat(request).await
     }

@@ -83,6 +83,7 @@ pub(crate) async fn call<I: Serialize, O: DeserializeOwned>(
         wall,
         watcher: context.watcher.clone(),
         record,
+        party: context.party(),
     });
     let input = serde_json::to_value(input).map_err(|error| setup(source, &error))?;
     let call = Call {

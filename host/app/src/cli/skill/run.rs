@@ -10,7 +10,9 @@ use capability::{Denial, Grant};
 use catalog::Package;
 use catalog::review::{Proposal, Recorded, Use, recording};
 use clap::Args;
-use driver::{About, CallMeter, CallRecord, House, StepModels, StepNetwork, StepServices, View};
+use driver::{
+    About, CallMeter, CallRecord, House, Party, StepModels, StepNetwork, StepServices, View,
+};
 use flow::id::TreeId;
 use flow::money::Reservation;
 use project::Project;
@@ -263,6 +265,7 @@ impl Place {
             network: StepNetwork::new(&self.house.outbound, grant.clone()),
             wall: Duration::from_millis(grant.limits().wall_ms),
             watcher,
+            party: Party::outside(None),
         }
     }
 }
