@@ -19,6 +19,8 @@ mod network;
 mod obedient;
 mod ordinary;
 mod own_skills;
+
+mod recording;
 mod reviews;
 mod runs;
 mod secrets;
@@ -26,5 +28,7 @@ mod secrets;
 #[path = "../../host/egress/tests/door/server.rs"]
 #[allow(dead_code, reason = "not all of it is needed here")]
 mod server;
+mod takeover;
 mod together;
+mod upgrades;
 mod words;

@@ -1,6 +1,6 @@
 //! What holds for every run, whatever happens to it: random events, thousands of runs.
 
-use flow::event::{Answer, Candidate, Cause, Event, Recorded, Usage};
+use flow::event::{Answer, Candidate, Cause, Divergence, Event, Recorded, Usage};
 use flow::role::{Decision, Deployment, Outcome, Rollback};
 use flow::run::{Action, End, Run, Stage, apply, next, replay};
 use flow::step::Step;
@@ -55,6 +55,15 @@ fn answer(script: &Script, choice: u8) -> Option<Vec<Event>> {
                     failure: failure(cause, &format!("{choice}")),
                 }],
             )
+        }
+        // The driver died in the middle of the step, and the step did otherwise when it was taken up.
+        Action::Perform(step) if choice % 11 == 8 && script.run.in_flight.is_some() => {
+            let report = Divergence {
+                call: 1,
+                recorded: "a".into(),
+                asked: "b".into(),
+            };
+            started(&step.clone(), vec![Event::Diverged { step, report }])
         }
         // The driver dies in the middle of the step and begins it again later.
         Action::Perform(step) if choice % 11 == 9 => started(&step, vec![]),

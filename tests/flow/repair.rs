@@ -1,7 +1,7 @@
 //! Repair: every loop ends, by budget or by lack of progress.
 
 use flow::Event;
-use flow::event::{Cause, Parking};
+use flow::event::{Cause, Divergence, Parking};
 use flow::money::{Micros, Reservation, Spend};
 use flow::run::Action;
 use flow::step::Step;
@@ -181,4 +181,84 @@ fn time_runs_only_in_steps() {
         script.next(),
         Action::Park(Parking::BudgetUsed { .. })
     ));
+}
+
+fn divergence() -> Divergence {
+    Divergence {
+        call: 3,
+        recorded: "moat:host/model.chat".into(),
+        asked: "moat:host/process.run".into(),
+    }
+}
+
+fn began(script: &Script) -> u64 {
+    script.run.in_flight.as_ref().unwrap().began
+}
+
+#[test]
+fn a_step_keeps_the_number_of_its_beginning_until_it_has_a_result() {
+    let mut script = Script::ready(pipeline());
+    let step = script.begin();
+    let first = began(&script);
+    assert_eq!(first, script.run.events);
+    script.begin();
+    script.begin();
+    assert_eq!(began(&script), first, "the same step, taken up again");
+    let active_ms = script.run.active_ms;
+    script.event(Event::StepFailed {
+        step,
+        failure: failure(Cause::Passing, "529"),
+    });
+    assert_eq!(
+        script.run.active_ms,
+        active_ms + 10,
+        "from the last taking up"
+    );
+    script.begin();
+    assert!(began(&script) > first, "a failure in between makes another");
+}
+
+#[test]
+fn a_step_that_diverged_begins_afresh_and_is_bounded() {
+    let mut script = Script::ready(pipeline());
+    let mut last = 0;
+    for round in 1..=3 {
+        let step = script.begin();
+        assert!(began(&script) > last, "round {round}");
+        last = began(&script);
+        script.begin();
+        script.event(Event::Diverged {
+            step,
+            report: divergence(),
+        });
+        assert_eq!(script.run.in_flight, None);
+        assert_eq!(script.run.attempts.len(), 0, "it is no attempt");
+        assert_eq!(script.run.parked.is_some(), round == 3, "round {round}");
+    }
+    let Some(Parking::StepFailed { failure, .. }) = &script.run.parked else {
+        panic!("{:?}", script.run.parked)
+    };
+    let text = &failure.evidence.text;
+    assert!(
+        text.contains("model.chat") && text.contains("process.run"),
+        "{text}"
+    );
+}
+
+#[test]
+fn nothing_diverges_that_is_not_under_way() {
+    let mut script = Script::ready(pipeline());
+    let step = Step::Implement { attempt: 1 };
+    let event = Event::Diverged {
+        step: step.clone(),
+        report: divergence(),
+    };
+    assert!(script.try_event(event.clone()).is_err());
+    script.begin();
+    let other = Event::Diverged {
+        step: Step::Intake,
+        report: divergence(),
+    };
+    assert!(script.try_event(other).is_err());
+    assert!(script.try_event(event).is_ok());
 }

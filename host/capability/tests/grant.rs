@@ -571,3 +571,42 @@ fn a_refusal_is_laid_to_what_was_withheld() {
         assert_eq!(grant.withheld_for(&undeclared), None);
     }
 }
+
+#[test]
+fn a_grant_that_was_kept_is_read_as_the_same() {
+    let network = MANIFEST.replace(
+        "[release]",
+        "[[network]]\nhost = \"*.example.com\"\nmethods = [\"GET\"]\nreason = \"r\"\n\n[release]",
+    );
+    let asked = PROJECT.replace("\"env\"", "\"network\":[\"GET *.example.com\"],\"env\"");
+    let policy = POLICY.replace("env = [\"*\"]", "env = [\"*\"]\nnetwork = [\"*\"]");
+    for grant in [
+        compute(MANIFEST, Some(PROJECT), POLICY),
+        compute(MANIFEST, None, POLICY),
+        compute(&network, Some(&asked), &policy),
+    ] {
+        let read = Grant::read(&grant.canonical()).unwrap();
+        assert_eq!(read, grant);
+        assert_eq!(powers(&read), powers(&grant));
+    }
+}
+
+#[test]
+fn the_arguments_of_programs_are_in_a_grants_digest() {
+    let grant = compute(MANIFEST, Some(PROJECT), POLICY);
+    let other = MANIFEST.replace("[\"tree\", \"*\"]", "[\"run\", \"**\"]");
+    let other = compute(&other, Some(PROJECT), POLICY);
+    assert!(
+        grant.canonical().contains("metadata"),
+        "{}",
+        grant.canonical()
+    );
+    assert_ne!(grant.digest(), other.digest());
+}
+
+#[test]
+fn nothing_of_a_grant_that_was_kept_is_left_out() {
+    let text = compute(MANIFEST, Some(PROJECT), POLICY).canonical();
+    let more = text.replacen('{', "{\"flight\":true,", 1);
+    assert!(Grant::read(&more).is_err() && Grant::read("").is_err());
+}

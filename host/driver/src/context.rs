@@ -10,7 +10,7 @@ use flow::id::SkillName;
 use flow::{Illegal, Recorded};
 use journal::JournalError;
 use project::Project;
-use repo::{Mirror, Source, SourceError, StoreError};
+use repo::{Kept, Mirror, Source, SourceError, StoreError};
 
 use crate::grants::{self, Granted};
 use crate::house::House;
@@ -117,22 +117,39 @@ impl Context {
     /// Gathers what the run's first event names, all of it by digest.
     pub(crate) fn of(
         house: Arc<House>,
-        ledger: Ledger,
+        ledger: Arc<Ledger>,
         skills: Granted,
         watcher: Arc<dyn Watcher>,
     ) -> Result<Context, DriveError> {
         let opened = ledger.run().opened.clone();
         let source = Source::open(&PathBuf::from(&opened.repository))?;
         let mirror = Mirror::open_or_create(&house.mirror_dir(&opened.repository))?;
+        // A mirror that was lost is made again from the repository, as far as that has what was in it.
+        if mirror.tree_of(&opened.base.commit).is_err() {
+            mirror.fetch_commit(&source, &opened.base.commit)?;
+            mirror.keep(&opened.run, "base", opened.base.commit.clone())?;
+        }
         let project = grants::kept_project(&house, &opened.project)?;
         Ok(Context {
             house,
-            ledger: Arc::new(ledger),
+            ledger,
             source,
             mirror,
             project: Arc::new(project),
             skills,
             watcher,
         })
+    }
+
+    /// For the run's views.
+    pub(crate) fn directory(&self) -> PathBuf {
+        self.ledger.directory(&self.house)
+    }
+
+    /// Keeps an object of the run in the mirror under a name, if this moat has the run still.
+    pub(crate) fn keep(&self, name: &str, what: impl Into<Kept>) -> Result<(), DriveError> {
+        let _effect = self.ledger.effect()?;
+        let run = self.ledger.run().opened.run;
+        Ok(self.mirror.keep(&run, name, what)?)
     }
 }

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use capability::{Beyond, Capability, Denial, Grant, Policy};
+use capability::{Beyond, Capability, Denial, Grant, Origin, Policy};
 use catalog::Package;
 use flow::Run;
 use flow::event::Cause;
-use flow::grant::{Blocked, Blocking, Need, PinnedPolicy, Regrant};
+use flow::grant::{Asked, Blocked, Blocking, Need, PinnedPolicy, Regrant};
 use flow::id::{Digest, SkillName};
 use flow::role::SkillError;
+use journal::JournalError;
 use project::Project;
 use repo::{Mirror, Source};
 use sandbox::LoadError;
@@ -62,7 +63,19 @@ pub(crate) fn pinned_policy(house: &House) -> Result<PinnedPolicy, DriveError> {
     })
 }
 
-/// The grant of a skill as it was pinned, under the policy of then.
+/// Keeps a grant for as long as there is a run that has it: what it was is read then, whatever a later moat would compute.
+pub(crate) fn keep(house: &House, grant: &Grant) -> Result<Digest, JournalError> {
+    house.journal.put_blob(grant.canonical().as_bytes())
+}
+
+/// A grant that was kept.
+fn kept(house: &House, digest: &Digest) -> Result<Option<Grant>, DriveError> {
+    let text = house.journal.get_blob(digest)?;
+    let read = |text: Vec<u8>| Grant::read(&String::from_utf8_lossy(&text)).ok();
+    Ok(text.and_then(read))
+}
+
+/// The grant of a skill as it was pinned. Runs of a moat that kept none have theirs computed under the policy of then.
 fn pinned_grant(
     house: &House,
     run: &Run,
@@ -71,6 +84,9 @@ fn pinned_grant(
     project: &Project,
 ) -> Result<Grant, DriveError> {
     let pinned = run.grant_of(skill);
+    if let Some(grant) = kept(house, pinned)? {
+        return Ok(grant);
+    }
     let compute =
         |policy: &Policy| Grant::compute(&package.manifest, project.grant_of(&skill.name), policy);
     let now = compute(&house.policy);
@@ -125,6 +141,7 @@ fn narrowed(house: &House, skill: &SkillName, lost: Vec<Beyond>) -> Blocked {
             .line
             .unwrap_or_else(|| format!("{}: as it was", house.policy.file)),
         declared: true,
+        asked: vec![],
     };
     Blocked {
         skill: skill.clone(),
@@ -170,7 +187,10 @@ pub(crate) fn lacked(
             one.line.starts_with("skill.toml") || one.capability != Capability::Network
         })
     };
-    let declared = || refused().filter_map(|denial| grant.withheld_for(denial));
+    let declared = || {
+        let of = |denial| Some(need_of(grant.withheld_for(denial)?, denial));
+        refused().filter_map(of)
+    };
     let (why, mut needs): (String, Vec<Need>) = match ending {
         Ending::NotLoaded(error @ LoadError::NotGranted { import, line }) => {
             let behind = withheld.iter().filter(|one| opens(one.capability, import));
@@ -182,7 +202,7 @@ pub(crate) fn lacked(
             (format!("it cannot be loaded: {error}"), needs)
         }
         Ending::Said(error @ SkillError::Denied(_)) => {
-            let mut needs: Vec<Need> = declared().map(|one| need(one, true)).collect();
+            let mut needs: Vec<Need> = declared().collect();
             if needs.is_empty() {
                 needs.extend(refused().map(|one| need(one, false)));
             }
@@ -196,13 +216,20 @@ pub(crate) fn lacked(
             (error.to_string(), needs)
         }
         Ending::Said(_) | Ending::Failed if cause == Cause::Skill => {
-            let needs = declared().map(|one| need(one, true)).collect();
+            let needs = declared().collect();
             ("it failed after something was refused to it".into(), needs)
         }
         _ => return None,
     };
     needs.sort_by(|a, b| a.what.cmp(&b.what));
-    needs.dedup_by(|a, b| a.what == b.what);
+    needs.dedup_by(|later, first| {
+        let is_same = later.what == first.what;
+        if is_same {
+            first.asked.append(&mut later.asked);
+            first.asked.truncate(NEEDS_MAX);
+        }
+        is_same
+    });
     needs.truncate(NEEDS_MAX);
     (!needs.is_empty()).then(|| Blocked {
         skill: manifest.name.clone(),
@@ -221,7 +248,31 @@ fn need(denial: &Denial, declared: bool) -> Need {
         what: named(denial),
         line: denial.line.clone(),
         declared,
+        asked: vec![],
     }
+}
+
+/// What was withheld, and the request that was refused for want of it.
+fn need_of(withheld: &Denial, refused: &Denial) -> Need {
+    let asked = refused.request().map(|request| Asked {
+        origin: request.origin.to_string(),
+        method: request.method,
+        path: request.path,
+    });
+    Need {
+        asked: asked.into_iter().collect(),
+        ..need(withheld, true)
+    }
+}
+
+/// Whether a grant allows all the requests that were refused for want of something; where none is known, nobody can say.
+fn allows_all(grant: &Grant, asked: &[Asked]) -> bool {
+    let allows = |one: &Asked| {
+        let (scheme, authority) = one.origin.split_once("://")?;
+        let origin = Origin::parse(scheme, authority).ok()?;
+        grant.may_request(&origin, &one.method, &one.path).ok()
+    };
+    !asked.is_empty() && asked.iter().all(|one| allows(one).is_some())
 }
 
 fn named(denial: &Denial) -> String {
@@ -278,7 +329,7 @@ pub(crate) fn regrant(house: &House, run: &Run, blocked: &Blocked) -> Result<Reg
                 })));
             }
         }
-        grants.insert(skill.name.clone(), grant.digest());
+        grants.insert(skill.name.clone(), keep(house, &grant)?);
     }
     Ok(Regrant {
         project: house.journal.put_blob(&text)?,
@@ -292,11 +343,15 @@ fn still_withheld(blocked: &Blocked, grant: &Grant) -> Vec<Need> {
         if !wanted.declared {
             return Some(wanted.clone());
         }
-        let withheld = grant.withheld().iter();
-        withheld
-            .filter(|one| named(one) == wanted.what)
-            .map(|one| need(one, true))
-            .next()
+        if allows_all(grant, &wanted.asked) {
+            return None;
+        }
+        let mut withheld = grant.withheld().iter();
+        let still = withheld.find(|one| named(one) == wanted.what)?;
+        Some(Need {
+            asked: wanted.asked.clone(),
+            ..need(still, true)
+        })
     };
     blocked.needs.iter().filter_map(missing).collect()
 }

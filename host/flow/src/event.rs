@@ -189,6 +189,24 @@ pub enum Event {
         /// The person.
         by: String,
     },
+    /// A step that was taken up again did otherwise than its record has it. It is given up, and begins afresh.
+    Diverged {
+        /// The step.
+        step: Step,
+        /// Where the two part.
+        report: Divergence,
+    },
+}
+
+/// Where a skill, given the same answers, asked something else than it had.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Divergence {
+    /// The host call, 1 for the first of the step.
+    pub call: u64,
+    /// What it had asked.
+    pub recorded: String,
+    /// What it asked now; untrusted, as the other.
+    pub asked: String,
 }
 
 /// What a run is bound to.

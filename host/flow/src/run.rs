@@ -49,8 +49,8 @@ pub struct Run {
     pub verdicts: BTreeMap<(Digest, String), Verdict>,
     /// What people answered, by gate and tree.
     pub answers: Vec<(GateName, crate::id::TreeId, Answer)>,
-    /// The step under way and when it began.
-    pub in_flight: Option<(Step, u64)>,
+    /// The step under way.
+    pub in_flight: Option<InFlight>,
     /// Failures of the step at hand since it last made progress.
     pub failures: Vec<Failure>,
     /// Merges prepared in vain.
@@ -75,6 +75,17 @@ pub struct Run {
     pub regrant: Option<Regrant>,
     /// What an attempt that lacked a grant had made of its base.
     pub left: Option<TreeId>,
+}
+
+/// A step that has begun and has no result yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InFlight {
+    /// The step.
+    pub step: Step,
+    /// When a driver took it up last.
+    pub since_ms: u64,
+    /// The event that first began it: what was recorded of it lies under this number, and a driver that takes it up again goes on from there.
+    pub began: u64,
 }
 
 /// Where a run is.
@@ -222,7 +233,7 @@ pub fn apply(run: Option<Run>, recorded: &Recorded) -> Result<Run, Illegal> {
     if let (Stage::Ended(_), false) = (&run.stage, recorded.event.may_follow_the_end()) {
         return Err(refuse("the run has ended".into()));
     }
-    run.apply_event(&recorded.event, recorded.at_ms)
+    run.apply_event(&recorded.event, recorded.number, recorded.at_ms)
         .map_err(refuse)?;
     run.events = recorded.number;
     run.last_at_ms = recorded.at_ms;
@@ -285,13 +296,17 @@ impl Run {
         }
     }
 
-    fn apply_event(&mut self, event: &Event, at_ms: u64) -> Result<(), String> {
+    fn apply_event(&mut self, event: &Event, number: u64, at_ms: u64) -> Result<(), String> {
         match event {
             Event::Opened(_) => return Err("the run is open already".into()),
-            Event::StepStarted { step } => self.begin(step, at_ms)?,
+            Event::StepStarted { step } => self.begin(step, number, at_ms)?,
             Event::StepFailed { step, failure } => {
                 self.finish(step.room(), at_ms)?;
                 step::repair::step_failed(self, step, failure);
+            }
+            Event::Diverged { step, report } => {
+                self.finish(step.room(), at_ms)?;
+                step::repair::diverged(self, step, report);
             }
             Event::Blocked { step, blocked } => {
                 self.finish(step.room(), at_ms)?;
@@ -369,11 +384,16 @@ impl Run {
         Ok(())
     }
 
-    /// A step may begin again: a driver that died in the middle of it left no result.
-    fn begin(&mut self, step: &Step, at_ms: u64) -> Result<(), String> {
+    /// A step may begin again: a driver that died in the middle of it left no result. It is then the same one, and its record holds.
+    fn begin(&mut self, step: &Step, number: u64, at_ms: u64) -> Result<(), String> {
         match next(self) {
             Action::Perform(due) if due == *step => {
-                self.in_flight = Some((step.clone(), at_ms));
+                let before = self.in_flight.take().filter(|before| before.step == *step);
+                self.in_flight = Some(InFlight {
+                    step: due,
+                    since_ms: at_ms,
+                    began: before.map_or(number, |before| before.began),
+                });
                 Ok(())
             }
             due => Err(format!("the step due is {due:?}")),
@@ -382,11 +402,12 @@ impl Run {
 
     fn finish(&mut self, room: &str, at_ms: u64) -> Result<(), String> {
         match self.in_flight.take() {
-            Some((step, since)) if step.room() == room => {
-                self.active_ms = self.active_ms.saturating_add(at_ms.saturating_sub(since));
+            Some(under_way) if under_way.step.room() == room => {
+                let took_ms = at_ms.saturating_sub(under_way.since_ms);
+                self.active_ms = self.active_ms.saturating_add(took_ms);
                 Ok(())
             }
-            Some((step, _)) => Err(format!("`{step}` is under way")),
+            Some(under_way) => Err(format!("`{}` is under way", under_way.step)),
             None => Err("no step is under way".into()),
         }
     }
@@ -444,6 +465,7 @@ impl Event {
             Event::Parked { .. } => "parked",
             Event::Resumed { .. } => "resumed",
             Event::Cancelled { .. } => "cancelled",
+            Event::Diverged { .. } => "diverged",
         }
     }
 

@@ -76,6 +76,14 @@ pub enum StoreError {
         /// The directory.
         path: PathBuf,
     },
+    /// A name for a part of a tree that is no name.
+    #[error(
+        "{name:?} cannot name a part of a tree: lower-case letters, digits and `-`, at most 100"
+    )]
+    PartName {
+        /// The name.
+        name: String,
+    },
     /// A name for a kept object that is no name.
     #[error("{name:?} cannot name a kept object: lower-case letters, digits and `-`, at most 64")]
     KeptName {

@@ -7,6 +7,8 @@
 //!     └────── publish (CAS) ────────────┘  └───────────── import ─────────────────┘
 //! ```
 //!
+//! A worktree need not be a copy: [`Bases`] writes each tree out once, and worktrees are layers over it, or clones of it.
+//!
 //! Rules that every file here keeps:
 //! - the `git` program is never run, and nothing is discovered: a repository is opened by its git dir alone;
 //! - a worktree that somebody else wrote is read through directory handles, never through a symlink, and the bytes
@@ -15,6 +17,8 @@
 //! - a branch moves by compare-and-swap, forwards only.
 
 mod backend;
+mod bases;
+mod clone;
 mod commit;
 mod create;
 mod diff;
@@ -32,7 +36,9 @@ mod overlay;
 mod packs;
 mod source;
 mod tree;
+mod worktree;
 
+pub use bases::{Base, Bases, Keep, Part, Swept};
 pub use commit::{Identity, InvalidIdentity, Message};
 pub use create::create;
 pub use diff::{Diff, DiffLimits, FileChange, FileStatus};
@@ -49,3 +55,4 @@ pub use source::{
     SourceError,
 };
 pub use tree::EntryKind;
+pub use worktree::{Files, Means, Worktree};

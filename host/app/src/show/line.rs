@@ -129,6 +129,10 @@ pub fn of(recorded: &Recorded) -> Option<String> {
         Event::Parked { reason } => format!("parked: {}", parking_sentence(reason)),
         Event::Resumed { by } => format!("resumed by {}", one_line(by, 80)),
         Event::Cancelled { by } => format!("cancelled by {}", one_line(by, 80)),
+        Event::Diverged { step, report } => format!(
+            "{step} did otherwise than its record at host call {}: it begins afresh",
+            report.call
+        ),
         Event::Used { .. }
         | Event::MergeIntended { .. }
         | Event::Reserved { .. }

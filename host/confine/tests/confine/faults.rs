@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::place::{Place, Turn, text};
 
 /// What holds the shell that writes this, as far as it can be read from inside. The first thing it does is to make the file.
-const PORTRAIT: &str = "{ \
+pub const PORTRAIT: &str = "{ \
     grep -E '^(Uid|Gid|Groups|Cap|NoNewPrivs|Seccomp)' /proc/self/status; \
     cat /proc/self/uid_map /proc/self/setgroups /proc/self/limits /proc/sys/kernel/hostname /proc/sys/kernel/pid_max; \
     cut -d' ' -f4- /proc/self/mountinfo | sed 's/,uuid=on//; s/lowerdir+/lowerdir/'; ls /proc/sys/net/ipv4/conf /proc/self/fd; \
@@ -71,12 +71,13 @@ async fn a_layer_that_is_missing_is_named_and_nothing_is_executed() {
         (libc::SYS_clone, "every", "fork"),
         (libc::SYS_socket, "every", "loopback"),
         (libc::SYS_sethostname, "every", "host name"),
-        (libc::SYS_mount, "0", "private mounts"),
-        (libc::SYS_mount, "1", "root"),
-        (libc::SYS_mount, "2", "proc"),
+        (libc::SYS_mount, "0", "root"),
+        (libc::SYS_mount, "1", "proc"),
+        (libc::SYS_mount, "4", "private mounts"),
         (libc::SYS_open_tree, "every", "mount of"),
         (libc::SYS_mount_setattr, "every", "mount attributes"),
-        (libc::SYS_move_mount, "every", "mount"),
+        (libc::SYS_move_mount, "0", "root"),
+        (libc::SYS_move_mount, "1", "mount"),
         (libc::SYS_pivot_root, "every", "pivot root"),
         (libc::SYS_umount2, "every", "pivot root"),
         (libc::SYS_setsid, "every", "session"),
@@ -99,6 +100,61 @@ async fn a_layer_that_is_missing_is_named_and_nothing_is_executed() {
             }
         }
     }
+}
+
+/// No cgroup bounds a command: its namespace of them, the number of processes that its pid namespace takes, and limits a process do. A machine
+/// on which one of these cannot be had runs nothing; whether it has cgroups is all the same.
+#[tokio::test]
+async fn without_what_stands_in_for_cgroups_nothing_is_executed() {
+    let place = Place::new();
+    // A kernel without such namespaces, and one whose owner allows no more of them.
+    for errno in [libc::EINVAL, libc::ENOSPC] {
+        let tried = attempt(
+            &place,
+            &format!("{}.1.{errno}", libc::SYS_unshare),
+            Level::Namespaces,
+        )
+        .await;
+        assert_eq!(
+            (step(&tried).as_str(), &tried.portrait),
+            ("namespaces", &None)
+        );
+    }
+    let whole = attempt(&place, "none", Level::Namespaces).await;
+    assert!(whole.portrait.is_some());
+    let mut refused = BTreeMap::<String, BTreeSet<i64>>::new();
+    for number in [libc::SYS_prlimit64, libc::SYS_openat, libc::SYS_write] {
+        for nth in 0..whole.calls[&number] {
+            let fault = format!("{number}.{nth}.{}", libc::EACCES);
+            let tried = attempt(&place, &fault, Level::Namespaces).await;
+            match &tried.result {
+                Ok(_) => assert_eq!(tried.portrait, whole.portrait, "call {number}, the {nth}th"),
+                Err(_) => {
+                    assert_eq!(tried.portrait, None, "call {number}, the {nth}th");
+                    refused.entry(step(&tried)).or_default().insert(number);
+                }
+            }
+        }
+    }
+    let by = |step: &str| refused.get(step).cloned().unwrap_or_default();
+    assert!(by("limits").contains(&libc::SYS_prlimit64), "{refused:?}");
+    // Before Linux 6.14 root is refused altogether, and for others the limit of their own processes stands in its place.
+    let pid_max = "/proc/sys/kernel/pid_max";
+    let is_bounded = place
+        .sh(&format!("test \"$(cat {pid_max})\" -lt 10000"))
+        .await;
+    if is_bounded.ending == Ending::Exited(0) {
+        assert_eq!(
+            by("process limit"),
+            BTreeSet::from([libc::SYS_openat, libc::SYS_write]),
+            "{refused:?}"
+        );
+    }
+    // Nothing of a cgroup is inside, to join or to widen.
+    let inside = place
+        .sh("cat /proc/self/cgroup | cut -d: -f3 | grep -v '^/$'; ls -A /sys/fs/cgroup /sys 2>/dev/null; grep -E ' - cgroup2? ' /proc/self/mountinfo; true")
+        .await;
+    assert_eq!(text(&inside.stdout), "");
 }
 
 #[tokio::test]

@@ -1,7 +1,8 @@
 //! Repair: what follows a red candidate or a failed step; every loop ends by budget or by lack of progress.
 
-use crate::event::{Cause, Failure, Parking};
+use crate::event::{Cause, Divergence, Failure, Parking};
 use crate::id::{Digest, TreeId};
+use crate::role::Evidence;
 use crate::run::{Attempt, Red, Run, Stage};
 use crate::step::Step;
 
@@ -75,6 +76,23 @@ pub(crate) fn step_failed(run: &mut Run, step: &Step, failure: &Failure) {
         }
         _ => run.parked = Some(park),
     }
+}
+
+/// A step that was taken up again did otherwise than before: it may pass, and is bounded like all that may.
+pub(crate) fn diverged(run: &mut Run, step: &Step, report: &Divergence) {
+    let failure = Failure {
+        cause: Cause::Passing,
+        evidence: Evidence {
+            source: "host".into(),
+            title: "a step that was taken up again did otherwise than before".into(),
+            text: format!(
+                "At host call {} it had asked:\n{}\nand asked now:\n{}",
+                report.call, report.recorded, report.asked
+            ),
+        },
+        signature: Digest::of(b"diverged"),
+    };
+    step_failed(run, step, &failure);
 }
 
 /// A person sends the run on: to the step it was parked at, with its failures forgotten.

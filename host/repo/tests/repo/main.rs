@@ -5,6 +5,7 @@
     reason = "tests may stop at the first surprise"
 )]
 
+mod bases;
 mod damage;
 mod diff;
 mod fetch;
@@ -12,6 +13,7 @@ mod fixture;
 mod foreign;
 mod hostile;
 mod import;
+mod means;
 mod merge;
 mod openat2;
 mod ordinary;
