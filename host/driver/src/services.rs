@@ -128,6 +128,7 @@ impl Services for StepServices {
         let proxy = proxied.proxy.clone();
         let asked = Terms {
             wall: asked.min(granted).min(self.wall),
+            idle: Duration::from_millis(self.project.idle_ms),
             memory_bytes: terms.memory_bytes,
             proxy: proxy.as_deref(),
         };

@@ -66,7 +66,7 @@ fn grows(trail: &Trail, before: &Verified) {
         decided: Decided::Resume,
     });
     let number = trail.append(1, entry).unwrap();
-    let after = trail.verify(&[before.last.clone()]).unwrap();
+    let after = trail.verify(std::slice::from_ref(&before.last)).unwrap();
     assert_eq!((after.entries, after.last.number), (number, number));
     assert_eq!(after.torn, before.torn, "what was torn is sealed");
     assert!((before.entries + 1..=before.entries + 2).contains(&number));

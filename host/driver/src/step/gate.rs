@@ -219,7 +219,10 @@ async fn command(
             argv,
             "",
             vec![],
-            Terms::offline(Duration::from_millis(timeout_ms)),
+            Terms::offline(
+                Duration::from_millis(timeout_ms),
+                Duration::from_millis(run.project.idle_ms),
+            ),
         )
         .await
         .map_err(|error| setup(source, &error))?;
