@@ -5,8 +5,8 @@ use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-/// Directories, each with the name by which kinds call it.
-pub type Places = Vec<(PathBuf, &'static str)>;
+/// Directories, each with the name by which kinds call it; what has no name is not looked at.
+pub type Places = Vec<(PathBuf, Option<&'static str>)>;
 
 /// Whether a call changes anything outside of its process.
 pub enum Counted {
@@ -228,7 +228,7 @@ impl Caller {
         let parts = below.iter().map(|part| part.to_string_lossy());
         let parts: Vec<String> = parts.map(|part| steady(&part)).collect();
         Some(
-            std::iter::once((*name).to_owned())
+            std::iter::once((*name)?.to_owned())
                 .chain(shortened(&parts))
                 .collect::<Vec<_>>()
                 .join("/"),
@@ -256,7 +256,8 @@ pub fn steady(name: &str) -> String {
         return format!("{start}#");
     }
     let word = |word: &str| {
-        let hex = word.len() == 2 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+        // Of a directory of objects, and the last part of a run's name.
+        let hex = [2, 4].contains(&word.len()) && word.bytes().all(|byte| byte.is_ascii_hexdigit());
         if hex || word.bytes().any(|byte| byte.is_ascii_digit()) {
             "#".to_owned()
         } else {

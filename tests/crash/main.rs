@@ -22,10 +22,10 @@ use subject::{Kind, Subject};
 
 #[test]
 fn the_demo_killed_at_any_call_ends_as_if_it_had_not_been() {
-    plan::of(&Subject::new(Kind::Demo)).carry_out();
+    plan::of(&Subject::new(Kind::Demo), true).carry_out();
 }
 
 #[test]
 fn a_run_with_three_red_attempts_killed_at_any_call_ends_as_if_it_had_not_been() {
-    plan::of(&Subject::new(Kind::ThreeRed)).carry_out();
+    plan::of(&Subject::new(Kind::ThreeRed), false).carry_out();
 }

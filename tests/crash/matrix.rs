@@ -10,8 +10,8 @@ use crate::supervisor::{Moment, Point, Rest, Seen, start};
 
 /// What was seen of a run that was left alone.
 pub struct Reference {
-    /// The kinds of its calls, in their order.
-    pub calls: Vec<String>,
+    warm: Vec<String>,
+    cold: Vec<String>,
     outcome: Outcome,
     money: u64,
     asked: usize,
@@ -52,10 +52,19 @@ fn once(
     (status, seen, rest, world.was_said())
 }
 
+/// One run, killed.
+#[derive(Debug, Clone)]
+pub struct Trial {
+    /// Whether skills are compiled already.
+    pub warm: bool,
+    /// The first start is killed at the first, the next at the second, and so on.
+    pub points: Vec<Point>,
+}
+
 /// Drives a run to its end. The first start is killed at the first point, the next at the second, and so on.
-fn drive(subject: &Subject, points: &[Point]) -> Driven {
+fn drive(subject: &Subject, trial: &Trial) -> Driven {
     let mut driven = Driven {
-        world: subject.world(),
+        world: subject.world(trial.warm),
         killed: 0,
         wrong: Vec::new(),
         calls: Vec::new(),
@@ -71,7 +80,7 @@ fn drive(subject: &Subject, points: &[Point]) -> Driven {
             Some(_) => break,
             None => None,
         };
-        let (status, seen, rest, said) = once(world, run, points.get(turn).cloned());
+        let (status, seen, rest, said) = once(world, run, trial.points.get(turn).cloned());
         rests.push(rest);
         driven.killed += usize::from(seen.killed);
         if turn == 0 {
@@ -111,44 +120,46 @@ fn service(subject: &Subject, world: &World) -> Option<String> {
 
 impl Reference {
     pub fn of(subject: &Subject) -> Reference {
-        // The first compiles.
-        let first = drive(subject, &[]);
-        assert_eq!(first.wrong, Vec::<String>::new());
-        subject.keep_compiled(&first.world);
+        let alone = |warm| {
+            let trial = Trial {
+                warm,
+                points: vec![],
+            };
+            let driven = drive(subject, &trial);
+            assert_eq!(driven.wrong, Vec::<String>::new());
+            driven
+        };
+        let cold = alone(false);
+        subject.keep_compiled(&cold.world);
         let before = subject.asked().len();
-        let driven = drive(subject, &[]);
-        assert_eq!(driven.wrong, Vec::<String>::new());
-        let (outcome, money) = outcome::of(&driven.world);
+        let warm = alone(true);
+        let (outcome, money) = outcome::of(&warm.world);
         Reference {
-            calls: driven.calls,
+            warm: warm.calls,
+            cold: cold.calls,
             outcome,
             money,
             asked: subject.asked().len() - before,
         }
     }
 
-    /// Every point, each call from both sides.
-    pub fn points(&self) -> Vec<Point> {
-        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-        let mut points = Vec::new();
-        for kind in &self.calls {
-            let nth = counts.entry(kind).or_default();
-            for moment in [Moment::Before, Moment::After] {
-                points.push(Point {
-                    kind: kind.clone(),
-                    nth: *nth,
-                    moment,
-                });
-            }
-            *nth += 1;
-        }
-        points
+    /// Every point, each call from both sides. Skills are compiled in those runs only that are killed at something of that.
+    pub fn trials(&self) -> Vec<Trial> {
+        let is_compiling = |kind: &str| kind.contains("home/compiled/");
+        let warm = all(&self.warm).into_iter().map(|point| (true, point));
+        let cold = all(&self.cold).into_iter().map(|point| (false, point));
+        warm.chain(cold.filter(|(_, point)| is_compiling(&point.kind)))
+            .map(|(warm, point)| Trial {
+                warm,
+                points: vec![point],
+            })
+            .collect()
     }
 
     /// Kills a run at points, and says what is then other than it should be; `None` when no point was come to.
-    pub fn compare(&self, subject: &Subject, points: &[Point]) -> Option<Vec<String>> {
+    pub fn compare(&self, subject: &Subject, trial: &Trial) -> Option<Vec<String>> {
         let before = subject.asked().len();
-        let driven = drive(subject, points);
+        let driven = drive(subject, trial);
         let (found, money) = outcome::of(&driven.world);
         let mut wrong = driven.wrong;
         wrong.extend(outcome::differences(&self.outcome, &found));
@@ -184,4 +195,21 @@ impl Reference {
         }
         wrong
     }
+}
+
+fn all(calls: &[String]) -> Vec<Point> {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut points = Vec::new();
+    for kind in calls {
+        let nth = counts.entry(kind).or_default();
+        for moment in [Moment::Before, Moment::After] {
+            points.push(Point {
+                kind: kind.clone(),
+                nth: *nth,
+                moment,
+            });
+        }
+        *nth += 1;
+    }
+    points
 }

@@ -10,8 +10,15 @@ use crate::call::steady;
 use crate::house::{git, told};
 use crate::subject::World;
 
-/// Events that a run which was interrupted has more of: beginnings, what was used, and calls of a model that were made again.
-const MORE: &[&str] = &["step-started", "used", "reserved", "settled", "resumed"];
+/// Events that a run which was interrupted has more of: beginnings, intents, what was used, and calls of a model that were made again.
+const MORE: &[&str] = &[
+    "step-started",
+    "used",
+    "reserved",
+    "settled",
+    "resumed",
+    "merge-intended",
+];
 
 /// What has to be the same, by its name.
 pub type Outcome = BTreeMap<String, String>;
@@ -117,7 +124,7 @@ fn files(below: &Path, name: &str, found: &mut BTreeMap<String, usize>) {
         let own = entry.file_name().to_string_lossy().into_owned();
         let name = format!("{name}/{}", steady(&own));
         let is_object = name.contains("/objects/#") && own.len() <= 38;
-        if is_object || name.starts_with("/compiled") {
+        if is_object {
             continue;
         }
         if entry.file_type().unwrap().is_dir() {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! MOAT_CRASH=all          every point, not a sample
+//! MOAT_CRASH=kinds        one point of each kind of call, down to the file
 //! MOAT_CRASH=pairs        two crashes in one run, at random points
 //! MOAT_CRASH=list         no crash: the kinds of calls and how many there are of each
 //! MOAT_CRASH_SHARD=2/8    the third eighth of the points, from 0
@@ -12,7 +13,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::matrix::Reference;
+use crate::matrix::{Reference, Trial};
 use crate::subject::Subject;
 use crate::supervisor::{Moment, Point};
 
@@ -22,8 +23,7 @@ const HANDFUL: usize = 6;
 pub struct Plan<'a> {
     subject: &'a Subject,
     reference: Reference,
-    /// Each the points of one run.
-    trials: Vec<Vec<Point>>,
+    trials: Vec<Trial>,
 }
 
 fn set(name: &str) -> Option<String> {
@@ -47,28 +47,28 @@ impl Draws {
     }
 }
 
-pub fn of(subject: &Subject) -> Plan<'_> {
+/// What the environment asks for. A sample has one point of each kind of call when `kinds` is set, and else only the handful.
+pub fn of(subject: &Subject, kinds: bool) -> Plan<'_> {
     let reference = Reference::of(subject);
-    let mut points = reference.points();
+    let mut all = reference.trials();
     if let Some(text) = set("MOAT_CRASH_ONLY") {
-        points.retain(|point| point.kind.contains(&text));
+        all.retain(|trial| trial.points[0].kind.contains(&text));
     }
     let mut draws = Draws(number("MOAT_CRASH_SEED").unwrap_or(1));
     let trials = match set("MOAT_CRASH").as_deref() {
-        None | Some("sample") => sample(&points, &mut draws),
-        Some("all") => points.into_iter().map(|point| vec![point]).collect(),
-        Some("pairs") => (0..number("MOAT_CRASH_COUNT").unwrap_or(1000))
-            .map(|_| {
-                (0..2)
-                    .map(|_| points[draws.below(points.len())].clone())
-                    .collect()
-            })
-            .collect(),
+        None | Some("sample") => sample(&all, &mut draws, kinds),
+        Some("kinds") => one_of_each(&all, &mut draws, &|point| point.kind.clone()),
+        Some("all") => all,
+        Some("pairs") => {
+            let warm: Vec<&Trial> = all.iter().filter(|trial| trial.warm).collect();
+            let count = number("MOAT_CRASH_COUNT").unwrap_or(1000);
+            (0..count).map(|_| pair(&warm, &mut draws)).collect()
+        }
         Some("list") => {
-            list(&points);
+            list(&all);
             vec![]
         }
-        Some(other) => panic!("MOAT_CRASH={other}: sample, all, pairs or list"),
+        Some(other) => panic!("MOAT_CRASH={other}: sample, kinds, all, pairs or list"),
     };
     Plan {
         subject,
@@ -77,21 +77,41 @@ pub fn of(subject: &Subject) -> Plan<'_> {
     }
 }
 
-/// One point of each kind of call, and some more.
-fn sample(points: &[Point], draws: &mut Draws) -> Vec<Vec<Point>> {
-    let mut kinds: BTreeMap<&str, Vec<&Point>> = BTreeMap::new();
-    for point in points {
-        kinds.entry(&point.kind).or_default().push(point);
-    }
-    let mut drawn: Vec<&Point> = kinds
-        .values()
-        .map(|of_kind| of_kind[draws.below(of_kind.len())])
-        .collect();
-    drawn.extend((0..HANDFUL).map(|_| &points[draws.below(points.len())]));
-    drawn.into_iter().map(|point| vec![point.clone()]).collect()
+/// One point of each coarse kind of call, and some more.
+fn sample(all: &[Trial], draws: &mut Draws, kinds: bool) -> Vec<Trial> {
+    let mut drawn = if kinds {
+        one_of_each(all, draws, &|point| coarse(&point.kind))
+    } else {
+        vec![]
+    };
+    drawn.extend((0..HANDFUL).map(|_| all[draws.below(all.len())].clone()));
+    drawn
 }
 
-fn shard(trials: Vec<Vec<Point>>) -> Vec<Vec<Point>> {
+fn one_of_each(all: &[Trial], draws: &mut Draws, kind: &dyn Fn(&Point) -> String) -> Vec<Trial> {
+    let mut kinds: BTreeMap<String, Vec<&Trial>> = BTreeMap::new();
+    for trial in all {
+        kinds.entry(kind(&trial.points[0])).or_default().push(trial);
+    }
+    let drawn = kinds.values().map(|some| some[draws.below(some.len())]);
+    drawn.cloned().collect()
+}
+
+/// The call, and in which part of a directory: not which file of it.
+fn coarse(kind: &str) -> String {
+    let deep = if kind.contains("mirror.git/") { 4 } else { 2 };
+    kind.split('/').take(deep).collect::<Vec<_>>().join("/")
+}
+
+fn pair(from: &[&Trial], draws: &mut Draws) -> Trial {
+    let mut first = from[draws.below(from.len())].clone();
+    first
+        .points
+        .extend(from[draws.below(from.len())].points.clone());
+    first
+}
+
+fn shard(trials: Vec<Trial>) -> Vec<Trial> {
     let Some(text) = set("MOAT_CRASH_SHARD") else {
         return trials;
     };
@@ -100,29 +120,30 @@ fn shard(trials: Vec<Vec<Point>>) -> Vec<Vec<Point>> {
     trials.into_iter().skip(nth).step_by(of).collect()
 }
 
-fn list(points: &[Point]) {
+fn list(all: &[Trial]) {
     let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
-    let calls = points.iter().filter(|point| point.moment == Moment::Before);
-    for point in calls {
+    let points = all.iter().map(|trial| &trial.points[0]);
+    for point in points.filter(|point| point.moment == Moment::Before) {
         *kinds.entry(&point.kind).or_default() += 1;
     }
-    let all: usize = kinds.values().sum();
+    let sum: usize = kinds.values().sum();
     for (kind, count) in &kinds {
         eprintln!("{count:6} {kind}");
     }
-    eprintln!("{all} calls of {} kinds", kinds.len());
+    eprintln!("{sum} calls of {} kinds", kinds.len());
 }
 
 impl Plan<'_> {
     pub fn carry_out(&self) {
         let (mut come_to, mut different) = (0, Vec::new());
-        for (nth, points) in self.trials.iter().enumerate() {
-            let what: Vec<String> = points
+        for (nth, trial) in self.trials.iter().enumerate() {
+            let what: Vec<String> = trial
+                .points
                 .iter()
                 .map(|point| format!("{:?} {} #{}", point.moment, point.kind, point.nth))
                 .collect();
             let what = format!("{:?}: {}", self.subject.kind, what.join(", then "));
-            let wrong = self.reference.compare(self.subject, points);
+            let wrong = self.reference.compare(self.subject, trial);
             come_to += usize::from(wrong.is_some());
             let wrong = wrong.unwrap_or_default();
             eprintln!(

@@ -18,12 +18,12 @@ use crate::house::{MOAT, git, told};
 const SERVER: &str = include_str!("../../host/app/demo/meter/server.py");
 const SERVER_TESTS: &str = include_str!("../../host/app/demo/tests/test_server.py");
 /// The demo's tariff, so short that a search through it is: what is killed after it has been searched is searched again.
-const FEES: &str = "\"\"\"The tariff.\"\"\"\n\n\ndef fee(minutes):\n    \"\"\"Gives the fee.\"\"\"\n    if minutes < 0:\n        raise ValueError(\"a stay cannot be negative\")\n    return minutes // 60 * 200 + 200\n";
+const FEES: &str = "\"\"\"The tariff.\"\"\"\n\n\ndef fee(minutes):\n    \"\"\"Gives the fee.\"\"\"\n    if minutes < 0:\n        raise ValueError(\"a stay cannot be negative\")\n    return 200 if minutes < 60 else 400\n";
 const FEES_TESTS: &str = "import unittest\n\nfrom meter.fees import fee\n\n\nclass Fee(unittest.TestCase):\n    def test_a_begun_hour_counts(self):\n        \
      self.assertEqual(fee(1), 200)\n        self.assertEqual(fee(61), 400)\n\n    def test_a_full_hour_is_one_hour(self):\n        \
-     self.assertEqual(fee(60), 200)\n        self.assertEqual(fee(120), 400)\n";
-const WRONG: &str = "minutes // 60 * 200 + 200";
-const RIGHT: &str = "(minutes + 59) // 60 * 200";
+     self.assertEqual(fee(60), 200)\n        self.assertEqual(fee(59), 200)\n";
+const WRONG: &str = "minutes < 60";
+const RIGHT: &str = "minutes <= 60";
 const REPORT: &str = "one full hour is charged as two\n\ntests/test_fees.py shows it: fee(60) should be 200 and is 400.";
 
 /// Which run.
@@ -133,7 +133,7 @@ impl Subject {
                 );
                 text.push_str(&format!(
                     "\n[deploy]\nstart = [\"python3\", \"-m\", \"meter.server\", \"--port\", \"{port}\"]\n\
-                     health = \"http://127.0.0.1:{port}/health\"\n\n[[grant]]\nskill = \"deploy\"\nrelease = true\n"
+                     health = \"http://127.0.0.1:{port}/health\"\nexpect-status = 200\npatience = \"20s\"\nkeep = 3\n\n[[grant]]\nskill = \"deploy\"\nrelease = true\n"
                 ));
             }
         }
@@ -142,15 +142,17 @@ impl Subject {
         git(&path, &["commit", "-q", "-m", "let moat work here"]);
     }
 
-    /// Keeps what a run compiled: the others need not.
+    /// Keeps what a run compiled: warm ones need not.
     pub fn keep_compiled(&self, of: &World) {
-        let to = self.template.path().join("home/compiled");
-        if !to.exists() {
-            copy(&of.home().join("compiled"), &to);
-        }
+        copy(&of.home().join("compiled"), &self.compiled());
     }
 
-    pub fn world(&self) -> World {
+    fn compiled(&self) -> PathBuf {
+        self.template.path().join("compiled")
+    }
+
+    /// A copy, in which skills are compiled already when it is warm.
+    pub fn world(&self, warm: bool) -> World {
         let directory = TempDir::new().unwrap();
         for name in ["home", "meter"] {
             copy(
@@ -159,6 +161,9 @@ impl Subject {
             );
         }
         let world = World { directory };
+        if warm {
+            copy(&self.compiled(), &world.home().join("compiled"));
+        }
         // The copies have other inodes than the index knows.
         git(&world.repo(), &["status", "--porcelain"]);
         world
@@ -176,9 +181,10 @@ impl World {
 
     pub fn places(&self) -> Places {
         vec![
-            (self.home(), "home"),
-            (self.repo(), "repo"),
-            ("/".into(), ""),
+            (self.directory.path().join("said"), None),
+            (self.home(), Some("home")),
+            (self.repo(), Some("repo")),
+            ("/".into(), Some("")),
         ]
     }
 
@@ -260,7 +266,7 @@ fn red_three_times(turn: &Turn<'_>) -> Answer {
     let turns = said.iter().filter(|message| message["role"] == "assistant");
     let new = match attempt {
         4 => RIGHT.to_owned(),
-        red => format!("minutes // 60 * 200 + {}", 200 + red),
+        red => format!("minutes < {}", 60 - red),
     };
     match turns.count() {
         0 => Answer::Says(vec![
