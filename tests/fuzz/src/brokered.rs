@@ -158,8 +158,6 @@ fn is_a_guests(field: &Field) -> bool {
         "content-length",
         "cookie",
         "host",
-        "proxy-authorization",
-        "proxy-connection",
         "te",
         "trailer",
         "transfer-encoding",
@@ -167,6 +165,7 @@ fn is_a_guests(field: &Field) -> bool {
     ];
     let name = field.name.as_str();
     !kept.contains(&name)
+        && !name.starts_with("proxy-")
         && !name.contains(|c: char| c.is_ascii_uppercase() || !c.is_ascii_graphic() || c == ':')
         && !name.is_empty()
         && !field.value.iter().any(|byte| b"\r\n\0".contains(byte))

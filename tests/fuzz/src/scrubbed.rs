@@ -31,6 +31,21 @@ pub(crate) fn scrubbed(data: &[u8]) {
         assert!(!holds(passed), "a secret passed");
     }
     assert!(found || !holds(answer), "another reader finds one");
+    let (whole, replaced) = (replace(&[answer]), replace(&pieces));
+    assert_eq!(whole, replaced, "pieces matter to what is put in place");
+    assert!(found || whole == answer, "it was changed");
+    assert!(!holds(&whole), "a secret passed");
+}
+
+/// What is passed on with secrets taken out.
+fn replace(pieces: &[&[u8]]) -> Vec<u8> {
+    let mut scrubber = Scrubber::new(Arc::clone(&NEEDLES));
+    let mut passed = Vec::new();
+    for piece in pieces {
+        passed.extend_from_slice(&scrubber.replace(Bytes::copy_from_slice(piece)));
+    }
+    passed.extend_from_slice(&scrubber.finish());
+    passed
 }
 
 /// What is passed on, and whether a secret ended it.

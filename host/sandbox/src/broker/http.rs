@@ -57,7 +57,8 @@ pub(crate) async fn answer(
             _ => Reply::Malformed,
         },
         "read-body" => match serde_json::from_value::<(u64, Vec<u64>)>(args) {
-            Ok((id, dropped)) if bodies.0.contains(&id) => {
+            // What was dropped is read no more.
+            Ok((id, dropped)) if bodies.0.contains(&id) && !dropped.contains(&id) => {
                 bodies.close(services, &dropped);
                 Reply::Done(result(read_body(bodies, services, id).await))
             }
