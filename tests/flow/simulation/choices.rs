@@ -21,7 +21,7 @@ impl Choices {
 
     pub fn given(choices: &[u32]) -> Choices {
         Choices {
-            source: Source::Given(choices.to_vec().into_iter()),
+            source: Source::Given(Vec::from(choices).into_iter()),
             taken: Vec::new(),
         }
     }
