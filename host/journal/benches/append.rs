@@ -128,7 +128,9 @@ fn known_again(directory: &Path) {
                 .iter()
                 .map(|lease| journal.append_soon(lease, after, 0, bodies.clone()))
                 .collect();
-            asked.into_iter().for_each(|one| drop(one.wait().unwrap()));
+            for one in asked {
+                one.wait().unwrap();
+            }
         }
     }
     drop(journal);
