@@ -24,6 +24,7 @@ mod recording;
 mod reviews;
 mod runs;
 mod secrets;
+mod seeing;
 // The stand-ins that the door's own tests use.
 #[path = "../../host/egress/tests/door/server.rs"]
 #[allow(dead_code, reason = "not all of it is needed here")]

@@ -2,6 +2,7 @@
 
 use driver::{ApprovalError, DriveError, HouseError, OpenError};
 
+use crate::archive::ArchiveError;
 use crate::exit::Exit;
 use crate::show::text::clean;
 
@@ -54,7 +55,7 @@ fn exit(error: &anyhow::Error) -> Exit {
         if let Some(HouseError::Config(_)) = cause.downcast_ref::<HouseError>() {
             return Exit::Refused;
         }
-        if cause.is::<flow::id::InvalidId>() {
+        if cause.is::<flow::id::InvalidId>() || cause.is::<ArchiveError>() {
             return Exit::Usage;
         }
     }

@@ -6,9 +6,12 @@
 )]
 #![allow(unreachable_pub, reason = "a program has no outside")]
 
+mod archive;
+mod board;
 mod cli;
 mod exit;
 mod failure;
+mod screen;
 mod show;
 mod watch;
 

@@ -2,12 +2,13 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use audit::{Decided, Decision};
 use flow::event::{Answer, Parking};
 use flow::grant::Blocked;
 use flow::id::{GateName, RunId};
-use flow::run::{Action, Stage, next};
+use flow::run::{Action, End, Stage, next};
 use flow::step::Step;
 use flow::{Event, Recorded, Run};
 use journal::{Journal, JournalError};
@@ -140,11 +141,24 @@ async fn drive_here(
         ledger = ledger.spending_of(family.parent.clone());
     }
     let ledger = Arc::new(ledger);
-    tokio::select! {
+    let driven = tokio::select! {
         biased;
         // Whatever is under way ends with it: it would not count.
         lost = ledger.lost() => Err(lost),
-        driven = drive_held(house, ledger.clone(), watcher, family) => driven,
+        driven = drive_held(house.clone(), ledger.clone(), watcher, family) => driven,
+    };
+    match driven {
+        // Somebody cancelled the run: that is no failure of whoever drove it.
+        Err(error @ DriveError::Journal(JournalError::Fenced { .. })) => {
+            match load(&house.journal, run)?.0 {
+                cancelled if cancelled.stage == Stage::Ended(End::Cancelled) => {
+                    sweep(&house, &ledger, Swept::All);
+                    Ok(cancelled)
+                }
+                _ => Err(error),
+            }
+        }
+        driven => driven,
     }
 }
 
@@ -380,29 +394,52 @@ fn regrant(house: &House, ledger: &Ledger, blocked: &Blocked, by: &str) -> Resul
     ledger.append(vec![Event::Regranted { by, regrant }])
 }
 
-/// Ends a run, and the runs that work on its tasks.
+/// How long an effect that is under way may keep a person's word waiting: moving a ref takes milliseconds, switching a release seconds.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Ends a run, and the runs that work on its tasks, also one that another process drives: that one can do no more for it from then on, and stops.
 ///
 /// # Errors
-/// [`DriveError`].
+/// [`DriveError`]; [`JournalError::Frozen`] when whoever drives the run does not end an effect that it has begun.
 pub fn cancel(
     house: &House,
     run: &RunId,
     by: &str,
     watcher: Arc<dyn Watcher>,
 ) -> Result<(), DriveError> {
-    let ledger = Ledger::open(house, run, watcher.clone())?;
-    match next(&ledger.run()) {
+    let not_ended = |state: &Run| match next(state) {
         Action::Nothing => Err(DriveError::NotNow(format!("run {run} has ended"))),
-        _ => {
-            // Its tasks' runs first: none of them is left behind to be driven by nobody.
-            for child in ledger.run().runs_under_way() {
-                match cancel(house, child, by, watcher.clone()) {
-                    Ok(()) | Err(DriveError::NotNow(_) | DriveError::NoSuchRun { .. }) => {}
-                    Err(error) => return Err(error),
-                }
+        _ => Ok(()),
+    };
+    not_ended(&load(&house.journal, run)?.0)?;
+    let was_driven = house.journal.is_driven(run);
+    decide(house, run, by, Decided::Cancel)?;
+    let ledger = seize(house, run, watcher.clone())?;
+    // It may have come to its end while it was being taken.
+    not_ended(&ledger.run())?;
+    // Its tasks' runs first: none of them is left behind to be driven by nobody.
+    for child in ledger.run().runs_under_way() {
+        match cancel(house, child, by, watcher.clone()) {
+            Ok(()) | Err(DriveError::NotNow(_) | DriveError::NoSuchRun { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    ledger.append(vec![Event::Cancelled { by: by.into() }])?;
+    if !was_driven {
+        sweep(house, &ledger, Swept::All);
+    }
+    Ok(())
+}
+
+/// Takes a run, between two effects of whoever has it.
+fn seize(house: &House, run: &RunId, watcher: Arc<dyn Watcher>) -> Result<Ledger, DriveError> {
+    let begun = Instant::now();
+    loop {
+        match Ledger::seize(house, run, watcher.clone()) {
+            Err(DriveError::Journal(JournalError::Frozen { .. })) if begun.elapsed() < PATIENCE => {
+                std::thread::sleep(Duration::from_millis(50));
             }
-            decide(house, run, by, Decided::Cancel)?;
-            ledger.append(vec![Event::Cancelled { by: by.into() }])
+            taken => return taken,
         }
     }
 }

@@ -169,10 +169,7 @@ impl House {
 
     /// The mirror of a repository.
     pub fn mirror_dir(&self, repository: &str) -> PathBuf {
-        self.root
-            .join("repositories")
-            .join(key(repository))
-            .join("mirror.git")
+        mirror_dir(&self.root, repository)
     }
 
     /// The releases of a repository.
@@ -187,6 +184,13 @@ impl House {
     pub fn run_dir(&self, run: &RunId) -> PathBuf {
         self.root.join("runs").join(run.as_str())
     }
+}
+
+/// The mirror of a repository in a state directory.
+pub fn mirror_dir(root: &Path, repository: &str) -> PathBuf {
+    root.join("repositories")
+        .join(key(repository))
+        .join("mirror.git")
 }
 
 /// The text of a file of the state directory with its path, if it is there.

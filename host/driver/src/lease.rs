@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flow::id::RunId;
 use journal::{Effect, Journal, JournalError, Lease, LeaseKey, Owner, monotonic_ms};
@@ -12,6 +12,9 @@ use crate::clock::now_ms;
 
 /// After so long without a renewal another moat may take a run over.
 pub(crate) const LENGTH: Duration = Duration::from_secs(30);
+
+/// How soon somebody hears that a person has taken the run away, long before the lease is renewed.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// How it was lost, once it is.
 type Lost = watch::Sender<Option<JournalError>>;
@@ -96,20 +99,29 @@ impl Keeper {
 
     /// Takes a run for this process.
     pub(crate) fn take(&self, run: &RunId) -> Result<Held, JournalError> {
+        let (journal, length_ms) = (&self.shared.journal, millis(self.shared.length));
+        let lease = journal.lease(run, &Owner::this(now_ms()), monotonic_ms(), length_ms)?;
+        Ok(self.keep(lease))
+    }
+
+    /// The same, also from a process that drives it: that one stops.
+    pub(crate) fn seize(&self, run: &RunId) -> Result<Held, JournalError> {
+        let (journal, length_ms) = (&self.shared.journal, millis(self.shared.length));
+        let lease = journal.seize(run, &Owner::this(now_ms()), monotonic_ms(), length_ms)?;
+        Ok(self.keep(lease))
+    }
+
+    fn keep(&self, lease: Lease) -> Held {
         let shared = &self.shared;
-        let owner = Owner::this(now_ms());
-        let lease = shared
-            .journal
-            .lease(run, &owner, monotonic_ms(), millis(shared.length))?;
         let lost = Arc::new(watch::Sender::new(None));
         let kept = (lease.key(), Arc::downgrade(&lost));
         shared.state().kept.push(kept);
         self.start();
-        Ok(Held {
+        Held {
             journal: shared.journal.clone(),
             lease,
             lost,
-        })
+        }
     }
 
     fn start(&self) {
@@ -146,9 +158,10 @@ impl Shared {
 
     /// Until the keeper is dropped.
     fn renew(&self) {
+        let (third, mut renewed) = (self.length / 3, Instant::now());
         let mut state = self.state();
         while !state.closed {
-            let waited = self.bell.wait_timeout(state, self.length / 3);
+            let waited = self.bell.wait_timeout(state, third.min(LOOK));
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
             if state.closed {
                 return;
@@ -156,8 +169,24 @@ impl Shared {
             state.kept.retain(|(_, lost)| lost.strong_count() > 0);
             let kept = state.kept.clone();
             drop(state);
-            self.renew_all(kept);
+            if renewed.elapsed() >= third {
+                renewed = Instant::now();
+                self.renew_all(kept);
+            } else {
+                self.look(kept);
+            }
             state = self.state();
+        }
+    }
+
+    /// Whether one was taken meanwhile.
+    fn look(&self, kept: Vec<(LeaseKey, Weak<Lost>)>) {
+        for (key, lost) in kept {
+            if let (Err(error @ JournalError::Fenced { .. }), Some(lost)) =
+                (self.journal.is_newest(&key), lost.upgrade())
+            {
+                lost.send_replace(Some(error));
+            }
         }
     }
 

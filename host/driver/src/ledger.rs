@@ -38,8 +38,20 @@ impl Ledger {
     ) -> Result<Ledger, DriveError> {
         // A lease for a run that is not there would be the only thing of it.
         load(&house.journal, run)?;
-        let held = house.keeper.take(run)?;
-        let (state, _) = load(&house.journal, run)?;
+        Ledger::under(house, house.keeper.take(run)?, watcher)
+    }
+
+    /// Takes a run from whoever has it, who can then write no more.
+    pub(crate) fn seize(
+        house: &House,
+        run: &RunId,
+        watcher: Arc<dyn Watcher>,
+    ) -> Result<Ledger, DriveError> {
+        Ledger::under(house, house.keeper.seize(run)?, watcher)
+    }
+
+    fn under(house: &House, held: Held, watcher: Arc<dyn Watcher>) -> Result<Ledger, DriveError> {
+        let (state, _) = load(&house.journal, held.lease().run())?;
         Ok(Ledger {
             journal: house.journal.clone(),
             clock: RunClock::new(now_ms(), state.last_at_ms),

@@ -30,7 +30,7 @@ pub use approvals::{ApprovalError, Approvals, Scope, approve_skill};
 pub use branch::{own_skill, project_of, protected};
 pub use context::{DriveError, Watcher};
 pub use drive::{answer, cancel, drive, drive_all, interrupted, load, resume};
-pub use house::{House, HouseError};
+pub use house::{House, HouseError, mirror_dir};
 pub use lease::Held;
 pub use models::{CallMeter, Meter, StepModels, Trouble};
 pub use network::StepNetwork;

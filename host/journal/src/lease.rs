@@ -172,21 +172,30 @@ pub(crate) struct Taken {
     pub(crate) _no_effect: Option<std::fs::File>,
 }
 
-/// Takes a run, if nobody who lives and goes on has it.
+/// From whom a run may be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// From who is dead, or stands still.
+    Left,
+    /// Also from who lives and goes on.
+    Seized,
+}
+
+/// Takes a run, if nobody has it from whom it may not be taken.
 pub(crate) fn take(
     scope: &mut Scope<'_>,
     locks: &Locks,
     run: &RunId,
     owner: &Owner,
-    now_ms: u64,
-    length_ms: u64,
+    (now_ms, length_ms): (u64, u64),
+    claim: Claim,
 ) -> rusqlite::Result<Result<Taken, JournalError>> {
     let before = newest(scope.transaction, run)?;
     let no_effect = match &before {
         Some(newest) if newest.boot == boot() && locks.is_alive(run, newest.token) => {
             let by = newest.by.clone();
             let run = run.clone();
-            if now_ms < newest.expires_ms {
+            if claim == Claim::Left && now_ms < newest.expires_ms {
                 return Ok(Err(JournalError::Held { run, by }));
             }
             match locks.without_effect(&run, newest.token) {

@@ -6,6 +6,7 @@
 
 mod append;
 mod error;
+mod follow;
 mod format;
 mod lease;
 mod lock;
@@ -14,6 +15,7 @@ mod ticket;
 mod writer;
 
 pub use error::JournalError;
+pub use follow::Follow;
 pub use lease::{Holder, Lease, LeaseKey, Owner, monotonic_ms};
 pub use read::{Note, Placed, RunSummary, Stored};
 pub use ticket::Ticket;
@@ -27,6 +29,7 @@ use flow::id::{Digest, RunId};
 use rusqlite::{Connection, OptionalExtension as _};
 
 use crate::error::{failure, unusable};
+use crate::lease::Claim;
 use crate::lock::Locks;
 use crate::writer::Writer;
 
@@ -98,12 +101,37 @@ impl Journal {
         now_ms: u64,
         length_ms: u64,
     ) -> Result<Lease, JournalError> {
+        self.take(run, owner, (now_ms, length_ms), Claim::Left)
+    }
+
+    /// The same, also from a process that lives and goes on: it can append no more, and hears of it when it next tries, or renews. For a person
+    /// who wants a run to end.
+    ///
+    /// # Errors
+    /// [`JournalError::Frozen`] while the holder is in the middle of an effect, which nobody interrupts.
+    pub fn seize(
+        &self,
+        run: &RunId,
+        owner: &Owner,
+        now_ms: u64,
+        length_ms: u64,
+    ) -> Result<Lease, JournalError> {
+        self.take(run, owner, (now_ms, length_ms), Claim::Seized)
+    }
+
+    fn take(
+        &self,
+        run: &RunId,
+        owner: &Owner,
+        times: (u64, u64),
+        claim: Claim,
+    ) -> Result<Lease, JournalError> {
         let locks = &self.0.locks;
         let taken = {
             let (run, owner, locks) = (run.clone(), owner.clone(), locks.clone());
             self.0
                 .writer
-                .ask(move |scope| lease::take(scope, &locks, &run, &owner, now_ms, length_ms))
+                .ask(move |scope| lease::take(scope, &locks, &run, &owner, times, claim))
         };
         let taken = taken.wait()?;
         if let Some(before) = taken.before {
@@ -125,12 +153,20 @@ impl Journal {
     /// # Errors
     /// [`JournalError::Fenced`] when it is not.
     pub fn holds(&self, lease: &Lease) -> Result<(), JournalError> {
+        self.is_newest(&lease.key())
+    }
+
+    /// The same, by the lease's name.
+    ///
+    /// # Errors
+    /// [`JournalError::Fenced`] when it is not.
+    pub fn is_newest(&self, lease: &LeaseKey) -> Result<(), JournalError> {
         let connection = self.reader();
-        let newest = lease::token(&connection, lease.run()).map_err(self.failed())?;
-        if newest == lease.token() {
+        let newest = lease::token(&connection, &lease.run).map_err(self.failed())?;
+        if newest == lease.token {
             return Ok(());
         }
-        Err(lease::fenced(&connection, lease.run()).map_err(self.failed())?)
+        Err(lease::fenced(&connection, &lease.run).map_err(self.failed())?)
     }
 
     /// The same, and nobody takes the run over before what is returned is dropped: for what is short, and wrong when it is done late.
@@ -239,6 +275,14 @@ impl Journal {
         // A connection of its own: whoever visits may ask the journal for more.
         let connection = format::connect(&self.0.path)?;
         read::each(&connection, after, visit).map_err(self.failed())
+    }
+
+    /// Reads the events of all runs as they come, those after a position first: 0 for all of them.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn follow(&self, after: u64) -> Result<Follow, JournalError> {
+        Follow::of(&self.0.path, after)
     }
 
     /// Lists the runs, the newest last.

@@ -18,6 +18,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use driver::House;
+use journal::Journal;
 
 use crate::exit::Exit;
 
@@ -114,6 +115,13 @@ impl Shared {
                 "neither HOME nor MOAT_HOME is set: set MOAT_HOME to a directory for moat's state",
             )?
             .join("moat"))
+    }
+
+    /// The journal alone, for those who only look: they need neither policy nor tools.
+    fn journal(&self) -> anyhow::Result<Journal> {
+        let home = self.home()?;
+        only_ours(&home)?;
+        Ok(Journal::open(&home)?)
     }
 
     fn house(&self) -> anyhow::Result<Arc<House>> {

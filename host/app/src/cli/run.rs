@@ -9,11 +9,12 @@ use driver::{House, Watcher};
 use flow::Run;
 use flow::id::RunId;
 use flow::role::{Origin, Report};
-use serde_json::json;
 
+use crate::board;
 use crate::cli::Shared;
 use crate::exit::Exit;
-use crate::show::{state, text};
+use crate::show::state::{self, Driving};
+use crate::show::text;
 use crate::watch::Terminal;
 
 /// A report is bounded by its contract.
@@ -129,10 +130,14 @@ pub fn finish(run: Option<Run>, json: bool) -> anyhow::Result<Exit> {
     };
     if json {
         // Whoever asks has just let go of it.
-        println!("{}", text::json(&summary(&run, false))?);
+        println!("{}", text::json(&board::summary(&run, &Driving::Nobody))?);
         return Ok(Exit::of_run(&run));
     }
-    println!("run {}: {}", run.opened.run, state::sentence(&run));
+    println!(
+        "run {}: {}",
+        run.opened.run,
+        state::sentence(&run, &Driving::Nobody)
+    );
     let committed = run.committed();
     println!(
         "  {} in steps, {} attempts, model {}",
@@ -140,30 +145,12 @@ pub fn finish(run: Option<Run>, json: bool) -> anyhow::Result<Exit> {
         run.attempts.len(),
         committed.money
     );
-    for step in state::next_steps(&run) {
+    let steps = state::next_steps(&run, &Driving::Nobody);
+    for step in &steps {
         println!("  {step}");
     }
-    if state::next_steps(&run).is_empty() {
+    if steps.is_empty() {
         println!("  moat runs show {}", run.opened.run);
     }
     Ok(Exit::of_run(&run))
-}
-
-/// A run for programs; the keys are part of the interface.
-pub fn summary(run: &Run, driven: bool) -> serde_json::Value {
-    json!({
-        "run": run.opened.run,
-        "repository": run.opened.repository,
-        "state": state::word(run, driven),
-        "sentence": state::sentence(run),
-        "title": run.item.as_ref().map(|item| item.title.clone()),
-        "base": run.opened.base.commit,
-        "merged": run.merged,
-        "attempts": run.attempts.len(),
-        "active-ms": run.active_ms,
-        "money-micros": run.committed().money,
-        "tokens": run.committed().tokens,
-        "denials": run.denials,
-        "needs": run.blocked().map(|blocked| &blocked.needs),
-    })
 }

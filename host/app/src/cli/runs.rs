@@ -1,5 +1,9 @@
 //! `moat runs`: what was, what is, and what goes on.
 
+mod export;
+mod show;
+mod watch;
+
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
@@ -7,9 +11,11 @@ use driver::Watcher;
 use flow::id::RunId;
 use serde_json::json;
 
+use crate::board::{self, Board, Seen};
 use crate::cli::{Shared, person, run};
 use crate::exit::Exit;
-use crate::show::{dossier, state, text, timeline};
+use crate::show::state::{self, Driving};
+use crate::show::text;
 use crate::watch::Terminal;
 
 /// List, show, resume or cancel runs.
@@ -23,8 +29,12 @@ pub struct Runs {
 enum Command {
     /// All runs, the newest last.
     List,
-    /// A run's dossier and timeline.
-    Show { run: String },
+    /// All runs as they go on: on a terminal one screen of them, in a pipe a line for each change. Ctrl-C or q ends it.
+    Watch,
+    /// A run's dossier and timeline: attempts, gates, cost, where the work is, and what you can do.
+    Show(show::Show),
+    /// Write one file with all that is needed to look at a run elsewhere.
+    Export(export::Export),
     /// Go on with a run that was interrupted or is parked.
     Resume {
         #[arg(required_unless_present = "all")]
@@ -33,7 +43,7 @@ enum Command {
         #[arg(long, conflicts_with = "run")]
         all: bool,
     },
-    /// End a run.
+    /// End a run, also one that another process drives: that one stops.
     Cancel { run: String },
 }
 
@@ -41,17 +51,20 @@ impl Runs {
     pub async fn run(self, shared: &Shared) -> anyhow::Result<Exit> {
         match self.command.unwrap_or(Command::List) {
             Command::List => list(shared),
-            Command::Show { run } => show(shared, &run),
+            Command::Watch => watch::run(shared).await,
+            Command::Show(show) => show.run(shared),
+            Command::Export(export) => export.run(shared),
             Command::Resume { run: Some(run), .. } => resume(shared, &run).await,
             Command::Resume { run: None, .. } => resume_all(shared).await,
             Command::Cancel { run } => {
                 let house = shared.house()?;
-                driver::cancel(
-                    &house,
-                    &run.parse()?,
-                    &person(),
-                    Arc::new(Terminal::new(shared.json)),
-                )?;
+                let run: RunId = run.parse()?;
+                let driving = Driving::of(&house.journal, &run)?;
+                let watcher = Arc::new(Terminal::new(shared.json));
+                driver::cancel(&house, &run, &person(), watcher)?;
+                if let (Driving::By(by), false) = (driving, shared.json) {
+                    eprintln!("whoever drove it ({by}) stops within a second");
+                }
                 Ok(Exit::Done)
             }
         }
@@ -59,71 +72,27 @@ impl Runs {
 }
 
 fn list(shared: &Shared) -> anyhow::Result<Exit> {
-    let house = shared.house()?;
-    let summaries = house.journal.runs()?;
-    let mut rows = Vec::new();
-    for summary in summaries {
-        // One run of a newer moat must not hide the others.
-        match driver::load(&house.journal, &summary.run) {
-            Ok((state, _)) => {
-                let driven = house.journal.is_driven(&summary.run);
-                rows.push((summary.run, Some((state, driven))));
-            }
-            Err(_) => rows.push((summary.run, None)),
-        }
-    }
+    let board = Board::read(&shared.journal()?)?;
     if shared.json {
-        let values: Vec<_> = rows
-            .iter()
-            .map(|(id, state)| {
-                state.as_ref().map_or_else(
-                    || json!({"run": id, "state": "unknown"}),
-                    |(state, driven)| run::summary(state, *driven),
-                )
-            })
-            .collect();
+        let values: Vec<_> = board.runs().iter().map(Seen::json).collect();
         println!("{}", text::json(&values)?);
         return Ok(Exit::Done);
     }
-    if rows.is_empty() {
+    if board.runs().is_empty() {
         println!("no runs yet: `moat demo` shows one, `moat run \"what is wrong\"` opens one");
     }
-    for (id, state) in rows {
-        match state {
-            Some((run, driven)) => {
-                let title = run
-                    .item
-                    .as_ref()
-                    .map_or(run.opened.report.text.as_str(), |item| item.title.as_str());
-                println!(
-                    "{id}  {:<18} {:>10}  {}",
-                    state::word(&run, driven),
-                    text::span(run.active_ms),
-                    text::one_line(title, 70)
-                );
-            }
-            None => println!("{id}  unknown            (written by another version of moat)"),
-        }
-    }
-    Ok(Exit::Done)
-}
-
-fn show(shared: &Shared, id: &str) -> anyhow::Result<Exit> {
-    let house = shared.house()?;
-    let run: RunId = id.parse()?;
-    let (state, events) = driver::load(&house.journal, &run)?;
-    if shared.json {
+    for seen in board.runs() {
+        let active = seen.told.as_ref().map_or(0, |run| run.active_ms);
+        let about = match &seen.told {
+            Ok(run) => board::title(run),
+            Err(why) => why.clone(),
+        };
         println!(
-            "{}",
-            text::json(
-                &json!({"summary": run::summary(&state, house.journal.is_driven(&run)), "events": events})
-            )?
-        );
-    } else {
-        println!(
-            "{}\n## Timeline\n\n{}",
-            dossier::of(&state),
-            timeline::of(&events)
+            "{}  {:<18} {:>10}  {}",
+            seen.id,
+            seen.state().word(),
+            text::span(active),
+            text::one_line(&about, 70)
         );
     }
     Ok(Exit::Done)
@@ -143,6 +112,7 @@ async fn resume_all(shared: &Shared) -> anyhow::Result<Exit> {
     if runs.is_empty() && !shared.json {
         println!("no run was interrupted");
     }
+    let journal = house.journal.clone();
     let terminal = Terminal::new(shared.json);
     let watcher = |run: &RunId| -> Arc<dyn Watcher> { Arc::new(terminal.of(run.as_str())) };
     let stopped = tokio::select! {
@@ -156,8 +126,13 @@ async fn resume_all(shared: &Shared) -> anyhow::Result<Exit> {
     let mut values = Vec::new();
     for (id, driven) in stopped {
         match driven {
-            Ok(run) if shared.json => values.push(run::summary(&run, false)),
-            Ok(run) => println!("run {id}: {}", state::sentence(&run)),
+            Ok(run) => {
+                let driving = Driving::of(&journal, &id)?;
+                match shared.json {
+                    true => values.push(board::summary(&run, &driving)),
+                    false => println!("run {id}: {}", state::sentence(&run, &driving)),
+                }
+            }
             Err(error) => {
                 exit = Exit::Failed;
                 let error = text::clean(&error.to_string());

@@ -2,16 +2,18 @@
 
 use std::fmt::Write as _;
 
-use flow::event::Candidate;
+use flow::event::{Candidate, Recorded};
 use flow::role::Outcome;
 use flow::run::{Attempt, Run};
-use flow::verdict::Finding;
+use flow::verdict::{Finding, Verdict};
 
-use crate::show::state;
+use crate::show::place::{self, Place};
+use crate::show::state::{self, Driving};
 use crate::show::text::{self, fenced, one_line, span};
+use crate::show::{cost, effects};
 
-/// Writes the dossier of a run.
-pub fn of(run: &Run) -> String {
+/// Writes the dossier of a run: all but its timeline.
+pub fn of(run: &Run, events: &[Recorded], driving: &Driving, place: &Place) -> String {
     let mut out = String::new();
     let title = run.item.as_ref().map_or_else(
         || one_line(&run.opened.report.text, 100),
@@ -23,17 +25,21 @@ pub fn of(run: &Run) -> String {
         "Run `{}` on branch `{}`: {}.\n",
         run.opened.run,
         one_line(&run.opened.pipeline.branch, 80),
-        state::sentence(run)
+        state::sentence(run, driving)
     );
     facts(&mut out, run);
     report(&mut out, run);
     for attempt in &run.attempts {
         one_attempt(&mut out, run, attempt);
     }
+    on_the_tip(&mut out, run);
     caught(&mut out, run);
     used(&mut out, run);
-    let steps = state::next_steps(run);
-    if !steps.is_empty() {
+    out.push_str(&cost::table(&cost::of(events)));
+    out.push_str(&effects::section(&effects::of(events)));
+    out.push_str(&place::section(run, place));
+    let steps = state::next_steps(run, driving);
+    if !steps.is_empty() && !matches!(place, Place::Copy) {
         let _ = writeln!(out, "## What you can do\n\n{}", fenced(&steps.join("\n")));
     }
     out
@@ -138,16 +144,37 @@ fn changed(out: &mut String, candidate: &Candidate) {
 }
 
 fn verdicts(out: &mut String, run: &Run, candidate: &Candidate) {
-    let about_it: Vec<_> = run
-        .verdicts
-        .values()
-        .filter(|verdict| verdict.subject == candidate.subject())
+    let subject = candidate.subject();
+    table(
+        out,
+        &verdicts_where(run, |verdict| verdict.subject == subject),
+    );
+}
+
+/// Verdicts on the merge of the candidate onto a tip that had moved.
+fn on_the_tip(out: &mut String, run: &Run) {
+    let candidates: Vec<_> = run
+        .attempts
+        .iter()
+        .filter_map(|attempt| attempt.candidate.as_ref().map(Candidate::subject))
         .collect();
+    let about_it = verdicts_where(run, |verdict| !candidates.contains(&verdict.subject));
+    if !about_it.is_empty() {
+        let _ = writeln!(out, "## Merged onto the branch's tip\n");
+        table(out, &about_it);
+    }
+}
+
+fn verdicts_where(run: &Run, wanted: impl Fn(&Verdict) -> bool) -> Vec<&Verdict> {
+    run.verdicts.values().filter(|one| wanted(one)).collect()
+}
+
+fn table(out: &mut String, about_it: &[&Verdict]) {
     if about_it.is_empty() {
         return;
     }
     let _ = writeln!(out, "| gate | verdict | what it saw |\n| --- | --- | --- |");
-    for verdict in &about_it {
+    for verdict in about_it {
         let title = one_line(&verdict.evidence.title, 160).replace('|', "\\|");
         let _ = writeln!(
             out,

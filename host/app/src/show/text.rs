@@ -102,6 +102,50 @@ pub fn span(ms: u64) -> String {
     }
 }
 
+/// Breaks at spaces; a word that is longer than the room is broken.
+pub fn lines(text: &str, room: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    let mut used = 0;
+    for word in text.split(' ') {
+        let length = word.chars().count();
+        if used > 0 && used + 1 + length > room {
+            lines.push(String::new());
+            used = 0;
+        }
+        if used > 0 {
+            push(&mut lines, ' ');
+            used += 1;
+        }
+        for c in word.chars() {
+            if used == room {
+                lines.push(String::new());
+                used = 0;
+            }
+            push(&mut lines, c);
+            used += 1;
+        }
+    }
+    lines
+}
+
+fn push(lines: &mut [String], c: char) {
+    if let Some(last) = lines.last_mut() {
+        last.push(c);
+    }
+}
+
+/// How long something lasts, in at most six characters: `45s`, `12m`, `3h05m`, `4d`.
+pub fn until(ms: u64) -> String {
+    let seconds = ms / 1000;
+    let (minutes, hours) = (seconds / 60, seconds / 3600);
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3_600 => format!("{minutes}m"),
+        3_600..86_400 => format!("{hours}h{:02}m", minutes % 60),
+        _ => format!("{}d", hours / 24),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,6 +190,22 @@ mod tests {
     #[test]
     fn a_code_block_holds_its_content() {
         assert_eq!(fenced("``` ````\n"), "`````\n``` ````\n`````");
+    }
+
+    #[test]
+    fn words_are_kept_whole_where_they_fit() {
+        assert_eq!(lines("one two three", 8), ["one two", "three"]);
+        assert_eq!(lines("abcdefghij k", 4), ["abcd", "efgh", "ij k"]);
+        assert_eq!(lines("", 4), [""]);
+    }
+
+    #[test]
+    fn ages_are_shorter() {
+        let of = |seconds: u64| until(seconds * 1000);
+        assert_eq!(
+            [of(0), of(59), of(61), of(3_900), of(86_400 * 400)],
+            ["0s", "59s", "1m", "1h05m", "400d"]
+        );
     }
 
     #[test]

@@ -180,6 +180,12 @@ fn moment(ms: u64) -> String {
     )
 }
 
+/// `17:36:06`, in UTC.
+pub fn clock(ms: u64) -> String {
+    let moment = moment(ms);
+    moment.get(11..).unwrap_or(&moment).to_owned()
+}
+
 /// Milliseconds since 1970 at the beginning of a day `YYYY-MM-DD`.
 pub fn day(text: &str) -> Option<u64> {
     let parts: Vec<&str> = text.split('-').collect();

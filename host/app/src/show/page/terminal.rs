@@ -1,7 +1,7 @@
 //! A page in a terminal: wrapped, indented, and coloured where colours are wanted.
 
 use super::{Item, Page, Section, Tone};
-use crate::show::text::{clean, one_line};
+use crate::show::text::{clean, lines, one_line};
 
 /// What the terminal is like.
 #[derive(Debug, Clone, Copy)]
@@ -123,49 +123,5 @@ fn wrapped(out: &mut String, look: Look, indent: usize, first: &str, text: &str)
             &margin
         };
         line(out, format!("{before}{text}").trim_end());
-    }
-}
-
-/// Breaks at spaces; a word that is longer than the room is broken.
-fn lines(text: &str, room: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    let mut used = 0;
-    for word in text.split(' ') {
-        let length = word.chars().count();
-        if used > 0 && used + 1 + length > room {
-            lines.push(String::new());
-            used = 0;
-        }
-        if used > 0 {
-            push(&mut lines, ' ');
-            used += 1;
-        }
-        for c in word.chars() {
-            if used == room {
-                lines.push(String::new());
-                used = 0;
-            }
-            push(&mut lines, c);
-            used += 1;
-        }
-    }
-    lines
-}
-
-fn push(lines: &mut [String], c: char) {
-    if let Some(last) = lines.last_mut() {
-        last.push(c);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_are_kept_whole_where_they_fit() {
-        assert_eq!(lines("one two three", 8), ["one two", "three"]);
-        assert_eq!(lines("abcdefghij k", 4), ["abcd", "efgh", "ij k"]);
-        assert_eq!(lines("", 4), [""]);
     }
 }
