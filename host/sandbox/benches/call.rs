@@ -30,7 +30,9 @@ use sandbox::message::http::{self, Head, HttpError, Piece};
 use sandbox::message::model::{Alias, ModelError, Request, Response};
 use sandbox::message::process::{self, ProcessError, ProjectCommand};
 use sandbox::message::release::{Health, ReleaseError, Version};
-use sandbox::{Call, Entry, Loaded, Ran, Sandbox, SandboxConfig, Services, Session, View};
+use sandbox::{
+    Call, Entry, Loaded, Question, Ran, Sandbox, SandboxConfig, Services, Session, View,
+};
 use serde_json::{Value, json};
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{
@@ -303,7 +305,7 @@ impl Skill {
 
     async fn call(&self, session: &mut Session) {
         let input: Value = serde_json::from_str(INPUT).unwrap();
-        let answer = session.call(Role::Job, input, vec![], &Nothing).await;
+        let answer = session.call(Role::Job, input, vec![], &Nothing, None).await;
         assert_eq!(answer.unwrap().output, json!({"ok": "1"}));
     }
 
@@ -314,6 +316,7 @@ impl Skill {
             view: Some(self.view.clone()),
             grant: self.grant.clone(),
             env: vec![],
+            recording: None,
         };
         let answer = self.sandbox.call(&self.loaded, call, Arc::new(Nothing));
         assert_eq!(answer.await.unwrap().output, json!({"ok": "1"}));
@@ -439,7 +442,9 @@ impl Services for Nothing {
         None
     }
 
-    async fn chat(&self, _: Request) -> Result<Response, ModelError> {
+    fn replayed(&self, _: &Question, _: &[Value], _: &[(Denial, u32)]) {}
+
+    async fn chat(&self, _: Request, _: u64) -> Result<Response, ModelError> {
         Err(ModelError::NotConfigured)
     }
 
@@ -447,7 +452,7 @@ impl Services for Nothing {
         None
     }
 
-    async fn request(&self, _: http::Request) -> Result<Head, HttpError> {
+    async fn request(&self, _: http::Request, _: u64) -> Result<Head, HttpError> {
         Err(HttpError::Denied)
     }
 
