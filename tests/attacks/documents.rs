@@ -58,14 +58,29 @@ impl Plan {
 
     /// The same, with a command that runs Python text given by the guest, on the network or not.
     pub fn running(port: u16, online: bool, bounds: &str) -> Plan {
+        Plan::interpreting(
+            port,
+            ("python", "python = [\"python3\", \"-c\"]\n"),
+            online,
+            bounds,
+        )
+    }
+
+    /// The same with another interpreter: a name, and its line of `[commands]`.
+    pub fn interpreting(
+        port: u16,
+        (name, line): (&str, &'static str),
+        online: bool,
+        bounds: &str,
+    ) -> Plan {
         let mut plan = Plan::asking(port);
         let network = if online { "network = true\n" } else { "" };
         plan.manifest += &format!(
-            "\n[[processes]]\nproject = \"python\"\nextra-args = true\n{network}{bounds}reason = \"test\"\n"
+            "\n[[processes]]\nproject = \"{name}\"\nextra-args = true\n{network}{bounds}reason = \"test\"\n"
         );
-        plan.commands = "python = [\"python3\", \"-c\"]\n";
+        plan.commands = line;
         if online {
-            plan.grant += "online = [\"python\"]\n";
+            plan.grant += &format!("online = [\"{name}\"]\n");
             plan.ceiling += "online = [\"*\"]\n";
         }
         plan
@@ -95,10 +110,9 @@ impl Yard {
         let file = file
             .replace("[budget]\n", "[budget]\ntokens = 1000\nmoney = 1\n")
             .replace("[commands]\n", &format!("[commands]\n{}", plan.commands));
-        let named = if plan.commands.is_empty() {
-            "\"test\""
-        } else {
-            "\"test\", \"python\""
+        let named = match plan.commands.split_once(" = ") {
+            Some((name, _)) => format!("\"test\", \"{name}\""),
+            None => "\"test\"".to_owned(),
         };
         let own = format!(
             "\n[models]\nsmall = \"unused\"\n\n[skills]\nasker = \"tools/asker\"\n\n[[grant]]\nskill = \"asker\"\nwrite = [\".\"]\n\
@@ -166,7 +180,12 @@ impl Yard {
 
     /// Runs Python text in the granted command; what it printed.
     pub fn python(&self, text: &str) -> String {
-        let answer = self.answered(&json!({"do": "run", "name": "python", "args": [text]}));
+        self.interpreted("python", text)
+    }
+
+    /// The same by another interpreter.
+    pub fn interpreted(&self, name: &str, text: &str) -> String {
+        let answer = self.answered(&json!({"do": "run", "name": name, "args": [text]}));
         printed(&answer)
     }
 

@@ -13,6 +13,7 @@ mod bombs;
 mod documents;
 #[path = "../cli/house.rs"]
 mod house;
+mod interpreters;
 mod loading;
 mod manifests;
 mod ordinary;

@@ -8,6 +8,7 @@ use catalog::Catalog;
 use serde_json::Value;
 
 use crate::house::{House, git, guest, told};
+use crate::network::{Asking, server};
 
 /// Built once, as the catalog builds skills.
 static ASKER: LazyLock<Vec<u8>> = LazyLock::new(|| guest("asker", "asker.wasm"));
@@ -315,4 +316,41 @@ fn a_policy_that_widens_under_a_run_changes_nothing_of_it() {
         "the trail shows the new policy"
     );
     assert_eq!(place.count("attempted") + place.count("regranted"), 0);
+}
+
+#[test]
+fn a_narrower_rule_that_allows_what_was_refused_is_enough() {
+    let server = server();
+    let asking = Asking::new("triage", server.port, true);
+    let rule = |path: &str| format!("\"GET http://localhost:{}/v1{path}\"", server.port);
+    let grant = |from: &str, to: &str| {
+        let rules = (rule(from), rule(to));
+        Asking::edit(asking.repo.join("moat.toml"), &[(&rules.0, &rules.1)]);
+        git(&asking.repo, &["commit", "-qam", "another grant"]);
+    };
+    grant("", "/elsewhere");
+    let url = format!("http://localhost:{}/v1/report?of=today", server.port);
+    let blocked = asking.house.moat(&["run", "--repo", "meter", &url]);
+    assert_eq!(blocked.status.code(), Some(4), "{}", told(&blocked));
+    let state = || -> Value {
+        let output = asking.house.moat(&["runs", "--json"]);
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    assert_eq!(
+        state()[0]["state"],
+        "blocked-on-grant",
+        "{}",
+        told(&blocked)
+    );
+    let run = state()[0]["run"].as_str().unwrap().to_owned();
+    let resume = || asking.house.moat(&["runs", "resume", &run]);
+    // A grant that is another one, and not what was asked for, is none.
+    grant("/elsewhere", "/reports");
+    assert_eq!(resume().status.code(), Some(4), "{}", told(&resume()));
+    assert!(server.seen().is_empty());
+    grant("/reports", "/report");
+    let done = resume();
+    assert_eq!(done.status.code(), Some(0), "{}", told(&done));
+    assert_eq!(server.seen().len(), 1);
+    assert_eq!(server.seen()[0].target, "/v1/report?of=today");
 }

@@ -19,6 +19,8 @@ mod network;
 mod obedient;
 mod ordinary;
 mod own_skills;
+
+mod recording;
 mod reviews;
 mod runs;
 mod secrets;

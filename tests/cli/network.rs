@@ -1,7 +1,9 @@
 //! Skills of a project's own that ask for something on the network: what each file says comes to a listener, or does not.
 
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::sync::LazyLock;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use support::http::{Server, whole};
@@ -28,7 +30,7 @@ price = { input = 0, output = 0 }
 
 const WORD: &str = "one full hour is charged as two";
 
-fn server() -> Server {
+pub fn server() -> Server {
     Server::start(|request, stream| match request.target.as_str() {
         "/v1/moved" => {
             let to = [("location", "/v1/report")];
@@ -39,13 +41,13 @@ fn server() -> Server {
 }
 
 /// A skill that the guest is, in a repository and on a machine that give it `host`, each in its own file.
-struct Asking {
-    house: House,
-    repo: PathBuf,
+pub struct Asking {
+    pub house: House,
+    pub repo: PathBuf,
 }
 
 impl Asking {
-    fn new(role: &str, port: u16, private: bool) -> Asking {
+    pub fn new(role: &str, port: u16, private: bool) -> Asking {
         let house = House::new();
         let repo = house.meter();
         let folder = repo.join("tools/asker");
@@ -112,11 +114,27 @@ requests = 3
         Asking { house, repo }
     }
 
+    /// Changes a file, where every text that is to be replaced is there.
+    pub fn edit(path: PathBuf, from: &[(&str, &str)]) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let text = from.iter().fold(text, |text, (from, to)| {
+            assert!(text.contains(from), "{from:?} is not in {text}");
+            text.replace(from, to)
+        });
+        std::fs::write(path, text).unwrap();
+    }
+
     /// Calls it by hand and gives what moat tells of the call.
     fn call(&self, input: Value) -> Value {
+        let output = self.command(input).output().unwrap();
+        serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {}", told(&output)))
+    }
+
+    fn command(&self, input: Value) -> Command {
         let file = self.house.path("input.json");
         std::fs::write(&file, input.to_string()).unwrap();
-        let output = self.house.moat(&[
+        self.house.command(&[
             "skill",
             "run",
             "asker",
@@ -125,9 +143,7 @@ requests = 3
             self.repo.to_str().unwrap(),
             "--input",
             file.to_str().unwrap(),
-        ]);
-        serde_json::from_slice(&output.stdout)
-            .unwrap_or_else(|error| panic!("{error}: {}", told(&output)))
+        ])
     }
 
     /// Fetches, and gives the job's own answer.
@@ -217,14 +233,7 @@ const TOKEN: &str = "canary-token-9c41";
 fn with_a_credential(port: u16, authority: &Authority, bound: &str) -> Asking {
     use std::os::unix::fs::PermissionsExt as _;
     let asking = Asking::new("job", port, true);
-    let edit = |path: PathBuf, from: &[(&str, &str)]| {
-        let text = std::fs::read_to_string(&path).unwrap();
-        let text = from.iter().fold(text, |text, (from, to)| {
-            assert!(text.contains(from), "{from:?} is not in {text}");
-            text.replace(from, to)
-        });
-        std::fs::write(path, text).unwrap();
-    };
+    let edit = Asking::edit;
     let credential = format!(
         "[[credentials]]\nname = \"token\"\nhost = \"localhost\"\nport = {port}\nheader = \"Authorization\"\nformat = \"Bearer {{}}\"\nreason = \"test\"\n\n[[processes]]"
     );
@@ -316,4 +325,102 @@ fn a_secret_that_its_owner_bound_elsewhere_is_not_sent_and_a_stranger_is_not_tru
     let (answer, _) = asking.fetch(&format!("{origin}/v1/report"));
     assert_eq!(answer, json!({"error": "Tls"}));
     assert!(server.requests().is_empty(), "{:?}", server.requests());
+}
+
+const MODEL_KEY: &str = "sk-canary-7b20";
+
+#[test]
+fn a_models_key_is_sent_nowhere_by_a_skill_that_got_hold_of_it() {
+    let server = server();
+    let asking = Asking::new("job", server.port, true);
+    let key = asking.house.path("model-key");
+    std::fs::write(&key, MODEL_KEY).unwrap();
+    let with_key = format!("key-file = {key:?}\nurl = ");
+    Asking::edit(
+        asking.house.home().join("models.toml"),
+        &[("url = ", &with_key)],
+    );
+    let base = format!("http://localhost:{}/v1", server.port);
+    let each = |spell: fn(u8) -> String| MODEL_KEY.bytes().map(spell).collect::<String>();
+    let spellings = [
+        MODEL_KEY.to_owned(),
+        each(|byte| format!("{byte:02x}")),
+        each(|byte| format!("%{byte:02x}")),
+        "c2stY2FuYXJ5LTdiMjA".to_owned(),
+    ];
+    for spelling in &spellings {
+        for input in [
+            json!({"do": "fetch", "url": format!("{base}/report?k={spelling}")}),
+            json!({"do": "fetch", "url": format!("{base}/{spelling}")}),
+            json!({"do": "fetch", "url": base, "headers": [["x-mine", spelling]]}),
+            json!({"do": "fetch", "url": base, "body": format!("<{spelling}>")}),
+        ] {
+            let told = asking.call(input.clone());
+            let answer = told["output"]["ok"].as_str().unwrap();
+            assert_eq!(answer, r#"{"error":"Denied"}"#, "{input}");
+        }
+    }
+    assert!(server.seen().is_empty(), "{:?}", server.seen());
+    let (answer, denials) = asking.fetch(&format!("{base}/report"));
+    assert_eq!(answer["status"], 200, "{answer} {denials}");
+    let trail = told(&asking.house.moat(&["audit", "--json"]));
+    assert!(trail.contains("it holds a secret"), "{trail}");
+    assert!(spellings.iter().all(|one| !trail.contains(one)), "{trail}");
+}
+
+#[test]
+fn what_is_refused_to_a_command_is_in_the_trail_while_it_is_still_running() {
+    let server = server();
+    let asking = Asking::new("job", server.port, true);
+    let command = "[[processes]]\nproject = \"python\"\nextra-args = true\nnetwork = true\nreason = \"test\"\n\n[model]";
+    Asking::edit(
+        asking.repo.join("tools/asker/skill.toml"),
+        &[("[model]", command)],
+    );
+    Asking::edit(
+        asking.repo.join("moat.toml"),
+        &[
+            (
+                "[commands]\n",
+                "[commands]\npython = [\"python3\", \"-c\"]\n",
+            ),
+            (
+                "commands = [\"test\"]\nmodels",
+                "commands = [\"test\", \"python\"]\nonline = [\"python\"]\nmodels",
+            ),
+        ],
+    );
+    git(
+        &asking.repo,
+        &["commit", "-qam", "a command on the network"],
+    );
+    Asking::edit(
+        asking.house.home().join("policy.toml"),
+        &[("release = true", "release = true\nonline = [\"*\"]")],
+    );
+    let text = format!(
+        "import time, urllib.request\nfor _ in range(3):\n  try: urllib.request.urlopen('http://localhost:{}/v2')\n  except Exception: pass\ntime.sleep(50)",
+        server.port
+    );
+    let mut running = asking
+        .command(json!({"do": "run", "name": "python", "args": [text]}))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let begun = Instant::now();
+    let refused = || {
+        let trail = told(&asking.house.moat(&["audit", "--json", "--kind", "denied"]));
+        trail.matches("/v2").count()
+    };
+    while refused() == 0 {
+        assert!(running.try_wait().unwrap().is_none(), "it has ended");
+        assert!(begun.elapsed() < Duration::from_secs(45), "nothing is told");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(running.try_wait().unwrap().is_none(), "it is still running");
+    assert_eq!(refused(), 1, "once, however often it tries");
+    running.kill().unwrap();
+    running.wait().unwrap();
+    assert!(server.seen().is_empty());
 }

@@ -21,6 +21,7 @@ pub fn lacking(text: &str) -> Blocked {
             what: "env: TOKEN".into(),
             line: text.into(),
             declared: true,
+            asked: vec![],
         }],
         left: Some(tree(7)),
     }
@@ -151,6 +152,11 @@ fn runs_of_older_versions_are_read() {
     value.as_object_mut().unwrap().remove("policy").unwrap();
     let read: Event = serde_json::from_value(value).unwrap();
     assert_eq!(read, script.events[0].event);
+    // What was asked for was not kept then, and where nothing was asked nothing is kept now.
+    let need = &lacking("no token").needs[0];
+    let value = serde_json::to_value(need).unwrap();
+    assert!(value.get("asked").is_none());
+    assert_eq!(serde_json::from_value::<Need>(value).unwrap(), *need);
 }
 
 /// Whatever guests, models and reports may have the journal say.

@@ -1,10 +1,14 @@
 //! From a denial back to a manifest that asks for what was denied.
 
-use crate::denial::Denial;
+use crate::denial::{Capability, Denial};
 use crate::manifest::{Manifest, ProcessRequest, Runnable};
 
 /// What a request is given as its reason until its author gives one.
 pub const REASON_WANTED: &str = "seen while recording: say here what it is for";
+
+/// The same where only an interface is known to be wanted, and not what of it: the request is an example.
+pub const REASON_EXAMPLE: &str =
+    "an example, as the component imports it: put in what it needs, and say what for";
 
 impl Manifest {
     /// The manifest with the request that the denial's line names. `None` where the line names none, such as one of `moat.toml` or one that was
@@ -23,7 +27,11 @@ impl Manifest {
         }?;
         let mut keys: Vec<String> = pairs(rest)?;
         keys.retain(|pair| !pair.starts_with("reason ="));
-        keys.push(format!("reason = \"{REASON_WANTED}\""));
+        let reason = match denial.capability {
+            Capability::Interface => REASON_EXAMPLE,
+            _ => REASON_WANTED,
+        };
+        keys.push(format!("reason = \"{reason}\""));
         if header == "[model]" && !keys.iter().any(|pair| pair.starts_with("max-tokens")) {
             keys.push("max-tokens = 4000".into());
         }

@@ -8,6 +8,7 @@ pub mod config;
 pub mod denial;
 pub mod denied;
 pub mod grant;
+pub mod header;
 pub mod limits;
 pub mod manifest;
 pub mod network;

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::argument::ArgumentPattern;
-use crate::denial::Capability;
+use crate::denial::{Capability, Denial};
 use crate::grant::{Grant, Running};
 use crate::manifest::{CredentialRequest, Manifest, ProcessRequest, Runnable};
 use crate::network::NetworkRule;
@@ -331,6 +331,30 @@ impl Grant {
             Power::Model(alias) => whole(self.models.contains(*alias)),
             Power::Release => whole(self.release),
         }
+    }
+
+    /// What was withheld of a power that its manifest asks for, with the lines that would give it: for a command on the network there may be two.
+    pub fn withheld_of(&self, power: &Power<'_>) -> Vec<&Denial> {
+        let name = match power {
+            Power::File { path, write } => {
+                format!("{} {path}", if *write { "write" } else { "read" })
+            }
+            Power::Request(rule) => rule.to_string(),
+            Power::Credential(one) => one.name.clone(),
+            Power::Env(name)
+            | Power::Model(name)
+            | Power::Project { name, .. }
+            | Power::Program { program: name, .. } => (*name).to_owned(),
+            Power::Release => "releases".into(),
+        };
+        // Its network is withheld under the command's own name.
+        let is_online = matches!(power, Power::Project { running, .. } | Power::Program { running, .. } if running.network);
+        let of_it = |capability: Capability| {
+            capability == power.capability() || (is_online && capability == Capability::Network)
+        };
+        let all = self.withheld().iter();
+        all.filter(|one| one.what == name && of_it(one.capability))
+            .collect()
     }
 
     fn leaves_of_path(&self, path: &RelPath, write: bool) -> Left {

@@ -39,6 +39,11 @@ description = "Does what it is told."
 project = "test"
 reason = "links the interface"
 
+[[network]]
+host = "api.example.com"
+methods = ["GET"]
+reason = "links the interface"
+
 [model]
 aliases = ["coder"]
 max-tokens = 10
@@ -57,6 +62,7 @@ const POLICY: &str = r#"
 hidden = []
 [[ceiling]]
 commands = ["*"]
+network = ["*"]
 models = ["*"]
 max-tokens = 10
 release = true
@@ -138,7 +144,7 @@ impl Bench {
         let detected = project::detect(&["tests/test_x.py"], &|_| None).unwrap();
         let text = project::template(&detected, "main", &project::Choices::default());
         let text = format!(
-            "{text}\n[[grant]]\nskill = \"probe\"\ncommands = [\"test\"]\nmodels = [\"coder\"]\nrelease = true\n\n[models]\ncoder = \"none\"\n"
+            "{text}\n[[grant]]\nskill = \"probe\"\ncommands = [\"test\"]\nnetwork = [\"GET api.example.com\"]\nmodels = [\"coder\"]\nrelease = true\n\n[models]\ncoder = \"none\"\n"
         );
         let text = text.replace("[budget]\n", "[budget]\ntokens = 1000\nmoney = 1.00\n");
         let project = Arc::new(Project::parse(&text, project::FILE).unwrap());
@@ -174,6 +180,7 @@ impl Bench {
         let services = Arc::new(StepServices {
             house: self.house.clone(),
             project: self.project.clone(),
+            env: driver::granted_env(&self.project, &self.grant),
             root: None,
             scratch: self.scratch.clone(),
             releases: None,

@@ -1,11 +1,11 @@
-//! Project commands on a view: confined, with the project's environment and nobody's secrets.
+//! Commands on a view: confined, with the variables that are theirs and nobody's secrets.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
 use confine::{Command, ConfineError, DOOR_PORT, Finished, Limits, Mount, Network};
 use egress::Proxy;
-use project::Project;
 
 use crate::house::House;
 
@@ -18,7 +18,8 @@ const BUILD: &str = "/build";
 /// A command on a view.
 pub(crate) struct OnView<'a> {
     pub(crate) house: &'a House,
-    pub(crate) project: &'a Project,
+    /// The project's variables that it sees: all of `[env]` for the project's own commands, what the grant names for programs of a skill's choice.
+    pub(crate) env: &'a BTreeMap<String, String>,
     /// The view's root on the host.
     pub(crate) root: &'a Path,
     /// The step's scratch directory on the host.
@@ -110,7 +111,7 @@ impl OnView<'_> {
             // What tells tools that there is no network.
             env.retain(|name, _| !matches!(name.as_str(), "CARGO_NET_OFFLINE" | "GOPROXY"));
         }
-        env.extend(self.project.env.clone());
+        env.extend(self.env.clone());
         for (name, value) in [
             ("CARGO_TARGET_DIR", "/build/target"),
             ("GOCACHE", "/build/go"),

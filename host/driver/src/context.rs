@@ -10,7 +10,7 @@ use flow::id::SkillName;
 use flow::{Illegal, Recorded};
 use journal::JournalError;
 use project::Project;
-use repo::{Mirror, Source, SourceError, StoreError};
+use repo::{Kept, Mirror, Source, SourceError, StoreError};
 
 use crate::grants::{self, Granted};
 use crate::house::House;
@@ -117,7 +117,7 @@ impl Context {
     /// Gathers what the run's first event names, all of it by digest.
     pub(crate) fn of(
         house: Arc<House>,
-        ledger: Ledger,
+        ledger: Arc<Ledger>,
         skills: Granted,
         watcher: Arc<dyn Watcher>,
     ) -> Result<Context, DriveError> {
@@ -127,12 +127,24 @@ impl Context {
         let project = grants::kept_project(&house, &opened.project)?;
         Ok(Context {
             house,
-            ledger: Arc::new(ledger),
+            ledger,
             source,
             mirror,
             project: Arc::new(project),
             skills,
             watcher,
         })
+    }
+
+    /// For the run's views.
+    pub(crate) fn directory(&self) -> PathBuf {
+        self.ledger.directory(&self.house)
+    }
+
+    /// Keeps an object of the run in the mirror under a name, if this moat has the run still.
+    pub(crate) fn keep(&self, name: &str, what: impl Into<Kept>) -> Result<(), DriveError> {
+        let _effect = self.ledger.effect()?;
+        let run = self.ledger.run().opened.run;
+        Ok(self.mirror.keep(&run, name, what)?)
     }
 }

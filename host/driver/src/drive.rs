@@ -35,8 +35,21 @@ pub async fn drive(
     run: &RunId,
     watcher: Arc<dyn Watcher>,
 ) -> Result<Run, DriveError> {
-    let ledger = Ledger::open(&house.journal, run, watcher.clone())?;
-    sweep(&house, run);
+    let ledger = Arc::new(Ledger::open(&house, run, watcher.clone())?);
+    tokio::select! {
+        biased;
+        // Whatever is under way ends with it: it would not count.
+        lost = ledger.lost() => Err(lost),
+        driven = drive_held(house, ledger.clone(), watcher) => driven,
+    }
+}
+
+async fn drive_held(
+    house: Arc<House>,
+    ledger: Arc<Ledger>,
+    watcher: Arc<dyn Watcher>,
+) -> Result<Run, DriveError> {
+    sweep(&house, &ledger, Swept::Others);
     let skills = match grants::standing(&house, &ledger.run())? {
         Standing::Holds(skills) => skills,
         Standing::Narrowed(blocked) => {
@@ -60,17 +73,45 @@ pub async fn drive(
             }
             Action::Park(reason) => context.ledger.append(vec![Event::Parked { reason }])?,
             Action::AwaitAnswer { .. } | Action::AwaitResume | Action::Nothing => {
-                sweep(&context.house, run);
+                sweep(&context.house, &context.ledger, Swept::All);
                 return Ok(context.ledger.run());
             }
         }
     }
 }
 
-/// What an interrupted step left behind is nothing but views, and they can be made again.
-fn sweep(house: &House, run: &RunId) {
-    let directory = house.run_dir(run);
-    if let Err(error) = confine::remove_tree(&directory) {
+/// Which views of a run are taken away.
+enum Swept {
+    /// Those of holders before this one.
+    Others,
+    /// This holder's as well.
+    All,
+}
+
+/// What an interrupted step left behind is nothing but views, and they can be made again. Each holder of the run has a directory of its own: what
+/// one that stood still has running writes nowhere else.
+fn sweep(house: &House, ledger: &Ledger, swept: Swept) {
+    let (directory, own) = (
+        house.run_dir(&ledger.run().opened.run),
+        ledger.directory(house),
+    );
+    let taken_away = || -> std::io::Result<()> {
+        match swept {
+            Swept::All => confine::remove_tree(&directory),
+            Swept::Others => {
+                let others = match std::fs::read_dir(&directory) {
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+                    entries => entries?.map(|entry| Ok(entry?.path())),
+                };
+                others
+                    .filter(|path: &std::io::Result<_>| {
+                        !path.as_ref().is_ok_and(|path| *path == own)
+                    })
+                    .try_for_each(|path| confine::remove_tree(&path?))
+            }
+        }
+    };
+    if let Err(error) = taken_away() {
         tracing::warn!(directory = %directory.display(), %error, "views of an interrupted step are left");
     }
 }
@@ -88,7 +129,7 @@ pub fn answer(
     note: &str,
     watcher: Arc<dyn Watcher>,
 ) -> Result<(), DriveError> {
-    let ledger = Ledger::open(&house.journal, run, watcher)?;
+    let ledger = Ledger::open(house, run, watcher)?;
     let Action::AwaitAnswer { subject, gates } = next(&ledger.run()) else {
         return Err(DriveError::NotNow(format!(
             "run {run} does not wait for an answer: `moat runs show {run}` says where it is"
@@ -145,7 +186,7 @@ pub fn resume(
     by: &str,
     watcher: Arc<dyn Watcher>,
 ) -> Result<(), DriveError> {
-    let ledger = Ledger::open(&house.journal, run, watcher)?;
+    let ledger = Ledger::open(house, run, watcher)?;
     let state = ledger.run();
     if let Some(blocked) = state.blocked() {
         return regrant(house, &ledger, blocked, by);
@@ -192,7 +233,7 @@ pub fn cancel(
     by: &str,
     watcher: Arc<dyn Watcher>,
 ) -> Result<(), DriveError> {
-    let ledger = Ledger::open(&house.journal, run, watcher)?;
+    let ledger = Ledger::open(house, run, watcher)?;
     match next(&ledger.run()) {
         Action::Nothing => Err(DriveError::NotNow(format!("run {run} has ended"))),
         _ => {

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use capability::{Beyond, Capability, Denial, Grant, Policy};
+use capability::{Beyond, Capability, Denial, Grant, Origin, Policy};
 use catalog::Package;
 use flow::Run;
 use flow::event::Cause;
-use flow::grant::{Blocked, Blocking, Need, PinnedPolicy, Regrant};
+use flow::grant::{Asked, Blocked, Blocking, Need, PinnedPolicy, Regrant};
 use flow::id::{Digest, SkillName};
 use flow::role::SkillError;
 use project::Project;
@@ -125,6 +125,7 @@ fn narrowed(house: &House, skill: &SkillName, lost: Vec<Beyond>) -> Blocked {
             .line
             .unwrap_or_else(|| format!("{}: as it was", house.policy.file)),
         declared: true,
+        asked: vec![],
     };
     Blocked {
         skill: skill.clone(),
@@ -170,7 +171,10 @@ pub(crate) fn lacked(
             one.line.starts_with("skill.toml") || one.capability != Capability::Network
         })
     };
-    let declared = || refused().filter_map(|denial| grant.withheld_for(denial));
+    let declared = || {
+        let of = |denial| Some(need_of(grant.withheld_for(denial)?, denial));
+        refused().filter_map(of)
+    };
     let (why, mut needs): (String, Vec<Need>) = match ending {
         Ending::NotLoaded(error @ LoadError::NotGranted { import, line }) => {
             let behind = withheld.iter().filter(|one| opens(one.capability, import));
@@ -182,7 +186,7 @@ pub(crate) fn lacked(
             (format!("it cannot be loaded: {error}"), needs)
         }
         Ending::Said(error @ SkillError::Denied(_)) => {
-            let mut needs: Vec<Need> = declared().map(|one| need(one, true)).collect();
+            let mut needs: Vec<Need> = declared().collect();
             if needs.is_empty() {
                 needs.extend(refused().map(|one| need(one, false)));
             }
@@ -196,13 +200,20 @@ pub(crate) fn lacked(
             (error.to_string(), needs)
         }
         Ending::Said(_) | Ending::Failed if cause == Cause::Skill => {
-            let needs = declared().map(|one| need(one, true)).collect();
+            let needs = declared().collect();
             ("it failed after something was refused to it".into(), needs)
         }
         _ => return None,
     };
     needs.sort_by(|a, b| a.what.cmp(&b.what));
-    needs.dedup_by(|a, b| a.what == b.what);
+    needs.dedup_by(|later, first| {
+        let is_same = later.what == first.what;
+        if is_same {
+            first.asked.append(&mut later.asked);
+            first.asked.truncate(NEEDS_MAX);
+        }
+        is_same
+    });
     needs.truncate(NEEDS_MAX);
     (!needs.is_empty()).then(|| Blocked {
         skill: manifest.name.clone(),
@@ -221,7 +232,31 @@ fn need(denial: &Denial, declared: bool) -> Need {
         what: named(denial),
         line: denial.line.clone(),
         declared,
+        asked: vec![],
     }
+}
+
+/// What was withheld, and the request that was refused for want of it.
+fn need_of(withheld: &Denial, refused: &Denial) -> Need {
+    let asked = refused.request().map(|request| Asked {
+        origin: request.origin.to_string(),
+        method: request.method,
+        path: request.path,
+    });
+    Need {
+        asked: asked.into_iter().collect(),
+        ..need(withheld, true)
+    }
+}
+
+/// Whether a grant allows all the requests that were refused for want of something; where none is known, nobody can say.
+fn allows_all(grant: &Grant, asked: &[Asked]) -> bool {
+    let allows = |one: &Asked| {
+        let (scheme, authority) = one.origin.split_once("://")?;
+        let origin = Origin::parse(scheme, authority).ok()?;
+        grant.may_request(&origin, &one.method, &one.path).ok()
+    };
+    !asked.is_empty() && asked.iter().all(|one| allows(one).is_some())
 }
 
 fn named(denial: &Denial) -> String {
@@ -292,11 +327,15 @@ fn still_withheld(blocked: &Blocked, grant: &Grant) -> Vec<Need> {
         if !wanted.declared {
             return Some(wanted.clone());
         }
-        let withheld = grant.withheld().iter();
-        withheld
-            .filter(|one| named(one) == wanted.what)
-            .map(|one| need(one, true))
-            .next()
+        if allows_all(grant, &wanted.asked) {
+            return None;
+        }
+        let mut withheld = grant.withheld().iter();
+        let still = withheld.find(|one| named(one) == wanted.what)?;
+        Some(Need {
+            asked: wanted.asked.clone(),
+            ..need(still, true)
+        })
     };
     blocked.needs.iter().filter_map(missing).collect()
 }

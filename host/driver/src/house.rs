@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use audit::{Trail, TrailError};
 use capability::{ConfigError, LeastConfinement, Policy};
@@ -15,12 +16,16 @@ use model::{Backoff, Models};
 use sandbox::{LoadError, Sandbox, SandboxConfig};
 
 use crate::approvals::Approvals;
+use crate::known::Known;
+use crate::lease::{self, Keeper};
 use crate::owner::OwnerPrograms;
 
 /// Opened once a process.
 #[derive(Debug)]
 pub struct House {
     root: PathBuf,
+    // Before the journal, which its thread uses.
+    pub(crate) keeper: Keeper,
     /// The log of runs.
     pub journal: Journal,
     /// Who was allowed and refused what.
@@ -106,6 +111,7 @@ impl House {
             Some((text, path)) => model::Config::parse(&text, &path)?,
             None => model::Config::default(),
         };
+        let models = Arc::new(Models::new(models, Backoff::STANDARD));
         let secrets = store::Config::load(&root.join(store::FILE))?.unwrap_or_default();
         let secrets = Arc::new(Stores::new(secrets, Arc::new(OwnerPrograms)));
         let authorities = policy.authorities.as_deref().map(Path::new);
@@ -113,11 +119,16 @@ impl House {
         let outbound = Outbound::new(Setup {
             resolver: Arc::new(SystemResolver),
             authorities,
-            secrets: secrets.clone(),
+            secrets: Arc::new(Known {
+                stores: secrets.clone(),
+                models: models.clone(),
+            }),
             clamps: Clamps::default(),
         })?;
+        let journal = Journal::open(&root)?;
         Ok(House {
-            journal: Journal::open(&root)?,
+            keeper: Keeper::new(journal.clone(), lease::LENGTH),
+            journal,
             trail: Arc::new(Trail::open(&root.join("audit"))?),
             sandbox: Sandbox::new(config)?,
             launcher,
@@ -125,11 +136,17 @@ impl House {
             catalog: Catalog::bundled()?,
             policy,
             policy_text,
-            models: Arc::new(Models::new(models, Backoff::STANDARD)),
+            models,
             secrets,
             outbound,
             root,
         })
+    }
+
+    /// Lets other moats take a run of this one over after so long without a sign of life, instead of 30 s.
+    pub fn leasing(mut self, length: Duration) -> House {
+        self.keeper = Keeper::new(self.journal.clone(), length);
+        self
     }
 
     /// Where it is.

@@ -1,15 +1,18 @@
 //! A run's events: appended first, applied then.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use flow::id::RunId;
 use flow::money::{Reservation, Spend};
 use flow::run::replay;
 use flow::{Event, Recorded, Run, apply};
-use journal::{Journal, RunLock, Stored};
+use journal::{Effect, Journal, JournalError, Stored};
 
 use crate::clock::now_ms;
 use crate::context::{DriveError, Watcher};
+use crate::house::House;
+use crate::lease::Held;
 use crate::models::Meter;
 
 /// The one writer of one run.
@@ -19,29 +22,31 @@ pub(crate) struct Ledger {
     journal: Journal,
     state: Mutex<Run>,
     watcher: Arc<dyn Watcher>,
-    _lock: RunLock,
+    held: Arc<Held>,
 }
 
 impl Ledger {
     /// Takes a run for writing.
     pub(crate) fn open(
-        journal: &Journal,
+        house: &House,
         run: &RunId,
         watcher: Arc<dyn Watcher>,
     ) -> Result<Ledger, DriveError> {
-        let lock = journal.lock(run)?;
-        let (state, _) = load(journal, run)?;
+        // A lease for a run that is not there would be the only thing of it.
+        load(&house.journal, run)?;
+        let held = house.keeper.take(run)?;
+        let (state, _) = load(&house.journal, run)?;
         Ok(Ledger {
-            journal: journal.clone(),
+            journal: house.journal.clone(),
             state: Mutex::new(state),
             watcher,
-            _lock: lock,
+            held: Arc::new(held),
         })
     }
 
     /// Records the first event of a new run.
-    pub(crate) fn begin(journal: &Journal, run: &RunId, event: &Event) -> Result<(), DriveError> {
-        let _lock = journal.lock(run)?;
+    pub(crate) fn begin(house: &House, run: &RunId, event: &Event) -> Result<(), DriveError> {
+        let held = house.keeper.take(run)?;
         let at_ms = now_ms();
         apply(
             None,
@@ -51,8 +56,33 @@ impl Ledger {
                 event: event.clone(),
             },
         )?;
-        journal.append(run, 0, at_ms, &[body(event)])?;
+        house
+            .journal
+            .append(held.lease(), 0, at_ms, &[body(event)])?;
         Ok(())
+    }
+
+    /// The lease under which all this is done.
+    pub(crate) fn held(&self) -> &Arc<Held> {
+        &self.held
+    }
+
+    /// For what is disposable of the run, and of no other holder's.
+    pub(crate) fn directory(&self, house: &House) -> PathBuf {
+        let token = self.held.lease().token();
+        house
+            .run_dir(self.held.lease().run())
+            .join(token.to_string())
+    }
+
+    /// Nobody takes the run over while what is returned is kept: asked before a ref is moved.
+    pub(crate) fn effect(&self) -> Result<Effect, JournalError> {
+        self.held.effect()
+    }
+
+    /// Waits until another moat has taken the run over.
+    pub(crate) async fn lost(&self) -> DriveError {
+        self.held.lost().await.into()
     }
 
     fn state(&self) -> MutexGuard<'_, Run> {
@@ -88,8 +118,10 @@ impl Ledger {
             recorded.push(one);
         }
         let bodies: Vec<Vec<u8>> = recorded.iter().map(|one| body(&one.event)).collect();
-        self.journal
-            .append(&next.opened.run, state.events, at_ms, &bodies)?;
+        waiting(|| {
+            self.journal
+                .append(self.held.lease(), state.events, at_ms, &bodies)
+        })?;
         *state = next;
         drop(state);
         recorded.iter().for_each(|one| self.watcher.event(one));
@@ -120,6 +152,17 @@ impl Meter for Ledger {
     fn settle(&self, call: u64, spend: Spend) -> Result<(), String> {
         self.append(vec![Event::Settled { call, spend }])
             .map_err(|error| error.to_string())
+    }
+}
+
+/// Lets the runtime go on with other tasks meanwhile: theirs are the appends that become one transaction with this one.
+fn waiting<T>(wait: impl FnOnce() -> T) -> T {
+    use tokio::runtime::{Handle, RuntimeFlavor};
+    match Handle::try_current() {
+        Ok(handle) if handle.runtime_flavor() == RuntimeFlavor::MultiThread => {
+            tokio::task::block_in_place(wait)
+        }
+        _ => wait(),
     }
 }
 

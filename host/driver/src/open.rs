@@ -195,7 +195,7 @@ pub fn open(house: &House, repository: &Path, report: Report) -> Result<Opened, 
         policy: Some(grants::pinned_policy(house).map_err(Box::new)?),
     };
     mirror.keep(&run, "base", base.commit)?;
-    Ledger::begin(&house.journal, &run, &Event::Opened(Box::new(opened))).map_err(Box::new)?;
+    Ledger::begin(house, &run, &Event::Opened(Box::new(opened))).map_err(Box::new)?;
     Ok(Opened {
         run,
         withheld: pinning.withheld,

@@ -10,16 +10,19 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use confine::{Command, Limits, Mount, Network, ServiceHandle};
 use flow::id::{CommitId, TreeId};
+use journal::Effect;
 use project::Deploy;
 use repo::Mirror;
 use sandbox::message::release::{Health, ReleaseError, Version};
 
 use crate::commands::WORKSPACE;
 use crate::house::{House, private_dir};
+use crate::lease::Held;
 
 /// One probe's time.
 const PROBE: Duration = Duration::from_secs(2);
@@ -35,6 +38,8 @@ pub struct Releases {
     pub deploy: Deploy,
     /// What the run merged.
     pub target: (CommitId, TreeId),
+    /// The run's lease, where a run changes them.
+    pub held: Option<Arc<Held>>,
 }
 
 fn failed(what: &str) -> impl Fn(std::io::Error) -> ReleaseError {
@@ -84,7 +89,14 @@ impl Releases {
         Ok(found.into_iter().map(|(_, version)| version).collect())
     }
 
+    /// A moat that has lost the run changes nothing here, and nobody takes the run over while something is changed.
+    fn effect(&self) -> Result<Option<Effect>, ReleaseError> {
+        let effect = self.held.as_ref().map(|held| held.effect()).transpose();
+        effect.map_err(|error| ReleaseError::Failed(error.to_string()))
+    }
+
     pub(crate) fn stage(&self) -> Result<String, ReleaseError> {
+        let _effect = self.effect()?;
         let (commit, tree) = &self.target;
         let name = format!("release-{}", commit.short());
         if self.commit_file(&name).exists() {
@@ -103,6 +115,7 @@ impl Releases {
     }
 
     pub(crate) async fn activate(&self, house: &House, name: &str) -> Result<(), ReleaseError> {
+        let _effect = self.effect()?;
         // Only names that the host gave are known here, so this is no path of the guest's making.
         if !self.versions()?.iter().any(|version| version.name == name) {
             return Err(ReleaseError::NotFound);
@@ -130,6 +143,7 @@ impl Releases {
     }
 
     pub(crate) async fn deactivate(&self) -> Result<(), ReleaseError> {
+        let _effect = self.effect()?;
         self.stop().await?;
         match fs::remove_file(self.directory.join("current")) {
             Err(error) if error.kind() != ErrorKind::NotFound => {

@@ -1,11 +1,12 @@
 //! What a skill's host calls lead to, in one step.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use capability::{Denial, Running};
+use capability::{Denial, Grant, Running};
 use confine::{ConfineError, Ending};
 use egress::Proxy;
 use project::Project;
@@ -23,12 +24,22 @@ use crate::network::{StepNetwork, Unanswered};
 use crate::record::CallRecord;
 use crate::releases::Releases;
 
+/// The project's variables that a grant names, with their values.
+pub fn granted_env(project: &Project, grant: &Grant) -> BTreeMap<String, String> {
+    grant
+        .env()
+        .filter_map(|name| Some((name.to_owned(), project.env.get(name)?.clone())))
+        .collect()
+}
+
 /// The services of one step. The grant was asked before each call.
 pub struct StepServices {
     /// The machine's.
     pub house: Arc<House>,
     /// The project's.
     pub project: Arc<Project>,
+    /// The project's variables that the grant names.
+    pub env: BTreeMap<String, String>,
     /// The view's root, for steps that have one.
     pub root: Option<PathBuf>,
     /// The step's scratch directory.
@@ -58,6 +69,11 @@ impl Services for StepServices {
             Invocation::Project(project) => project.name.clone(),
             Invocation::Program(program) => program.program.clone(),
         };
+        // A command of the project is what moat.toml says, variables included, whoever runs it; a program is the skill's choice.
+        let env = match &command.what {
+            Invocation::Project(_) => &self.project.env,
+            Invocation::Program(_) => &self.env,
+        };
         let argv = match command.what {
             Invocation::Project(project) => {
                 let mut argv = self
@@ -80,33 +96,38 @@ impl Services for StepServices {
         let asked = command.timeout_ms.map_or(self.wall, Duration::from_millis);
         let on_view = OnView {
             house: &self.house,
-            project: &self.project,
+            env,
             root,
             scratch: &self.scratch,
             writes: Writes::Discarded,
         };
-        let proxy = Proxied {
+        let mut proxied = Proxied {
             proxy: match terms.network {
-                true => Some(Proxy::new(self.network.visit()).map_err(|error| not_run(&error))?),
+                true => {
+                    let proxy = Proxy::new(self.network.visit());
+                    Some(Arc::new(proxy.map_err(|error| not_run(&error))?))
+                }
                 false => None,
             },
             record: &self.record,
+            counted: BTreeMap::new(),
         };
         let granted = terms.wall_ms.map_or(self.wall, Duration::from_millis);
+        let proxy = proxied.proxy.clone();
         let asked = Terms {
             wall: asked.min(granted).min(self.wall),
             memory_bytes: terms.memory_bytes,
-            proxy: proxy.proxy.as_ref(),
+            proxy: proxy.as_deref(),
         };
         // Noted before: a command that is under way when its call is given up was run all the same.
         self.record.command(&name, self.house.launcher.attainable());
-        let ran = on_view
-            .run(&argv, &command.directory, command.stdin, asked)
-            .await;
+        let run = on_view.run(&argv, &command.directory, command.stdin, asked);
+        let ran = proxied.told_at_once(run).await;
+        let ran = ran.map_err(|why| not_run(&why))?;
         if let Ok(finished) = &ran {
             self.record.held(&name, finished.level);
         }
-        let denials = proxy.recorded().await.map_err(|why| not_run(&why))?;
+        let denials = proxied.recorded().await.map_err(|why| not_run(&why))?;
         let output = match ran {
             Ok(finished) => Output {
                 ending: match finished.ending {
@@ -204,11 +225,44 @@ impl StepServices {
 
 /// The proxy of a command under way, where it has one. What it refused is counted also when the command is given up.
 struct Proxied<'a> {
-    proxy: Option<Proxy>,
+    proxy: Option<Arc<Proxy>>,
     record: &'a CallRecord,
+    /// What is in the record already.
+    counted: BTreeMap<Denial, u32>,
 }
 
 impl Proxied<'_> {
+    /// Waits for the command, and puts what is refused to it for the first time into the trail meanwhile. While that waits for the disk, the
+    /// command's requests wait as well.
+    ///
+    /// # Errors
+    /// When the trail takes nothing more; the command is given up then.
+    async fn told_at_once<T>(&mut self, run: impl Future<Output = T>) -> Result<T, String> {
+        let Some(proxy) = self.proxy.clone() else {
+            return Ok(run.await);
+        };
+        let mut run = std::pin::pin!(run);
+        loop {
+            let news = tokio::select! {
+                ran = &mut run => return Ok(ran),
+                news = proxy.news() => news,
+            };
+            for denial in news {
+                *self.counted.entry(denial.clone()).or_insert(0) += 1;
+                self.record.refused(&denial, 1).await?;
+            }
+        }
+    }
+
+    /// How often something was refused beyond what is in the record.
+    fn uncounted(&self, denials: Vec<(Denial, u32)>) -> impl Iterator<Item = (Denial, u32)> {
+        denials.into_iter().filter_map(|(denial, times)| {
+            let counted = self.counted.get(&denial).copied().unwrap_or(0);
+            let more = times.saturating_sub(counted);
+            (more > 0).then_some((denial, more))
+        })
+    }
+
     /// Puts what was refused into the record, and gives it.
     async fn recorded(mut self) -> Result<Vec<(Denial, u32)>, String> {
         let Some(proxy) = self.proxy.take() else {
@@ -216,8 +270,8 @@ impl Proxied<'_> {
         };
         let denials = proxy.denials();
         let mut recorded = Ok(());
-        for (denial, times) in &denials {
-            recorded = recorded.and(self.record.refused(denial, *times).await);
+        for (denial, times) in self.uncounted(denials.clone()) {
+            recorded = recorded.and(self.record.refused(&denial, times).await);
         }
         recorded.map(|()| denials)
     }
@@ -225,7 +279,8 @@ impl Proxied<'_> {
 
 impl Drop for Proxied<'_> {
     fn drop(&mut self) {
-        for (denial, times) in self.proxy.iter().flat_map(Proxy::denials) {
+        let denials = self.proxy.take().map(|proxy| proxy.denials());
+        for (denial, times) in self.uncounted(denials.unwrap_or_default()) {
             self.record.count_refused(&denial, times);
         }
     }

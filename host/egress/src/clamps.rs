@@ -1,18 +1,6 @@
-//! How much of anything one exchange may take.
+//! How much of anything one exchange may take; heads are bounded in `capability::header`.
 
 use std::time::Duration;
-
-/// Header fields, in either direction.
-pub(crate) const HEADERS_MAX: usize = 100;
-
-/// Bytes of a request's headers together.
-pub(crate) const REQUEST_HEADER_BYTES_MAX: usize = 32 << 10;
-
-/// Bytes of an answer's headers together.
-pub(crate) const REPLY_HEADER_BYTES_MAX: usize = 64 << 10;
-
-/// Bytes of a path with its query; most servers take less.
-pub(crate) const PATH_BYTES_MAX: usize = 8 << 10;
 
 /// Answers of one call that are under way at one time.
 pub(crate) const AT_ONE_TIME: usize = 8;

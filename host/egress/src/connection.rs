@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use capability::header::{ANSWER_BYTES_MAX, FIELDS_MAX};
 use capability::origin::Origin;
 use http::header::{HOST, HeaderMap, HeaderValue};
 use http::uri::PathAndQuery;
@@ -14,7 +15,6 @@ use hyper::client::conn::{TrySendError, http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::task::JoinHandle;
 
-use crate::clamps::{HEADERS_MAX, REPLY_HEADER_BYTES_MAX};
 use crate::dial::{Scope, Stream};
 use crate::request::{InvalidRequest, RequestError};
 
@@ -126,8 +126,8 @@ where
     TokioIo<S>: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {
     let (sender, connection) = http1::Builder::new()
-        .max_headers(HEADERS_MAX)
-        .max_buf_size(REPLY_HEADER_BYTES_MAX)
+        .max_headers(FIELDS_MAX)
+        .max_buf_size(ANSWER_BYTES_MAX)
         .handshake(stream)
         .await
         .map_err(|_| RequestError::BrokeOff)?;
@@ -141,7 +141,7 @@ async fn two<S>(stream: TokioIo<S>) -> Result<Connection, RequestError>
 where
     TokioIo<S>: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {
-    let list_bytes = u32::try_from(REPLY_HEADER_BYTES_MAX).unwrap_or(u32::MAX);
+    let list_bytes = u32::try_from(ANSWER_BYTES_MAX).unwrap_or(u32::MAX);
     let (sender, connection) = http2::Builder::new(TokioExecutor::new())
         .max_header_list_size(list_bytes)
         .initial_stream_window_size(WINDOW_BYTES)

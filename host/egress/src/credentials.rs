@@ -1,13 +1,13 @@
 //! The secrets of a visit: which ones a request carries, what none may carry, and what no answer may repeat.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use capability::CredentialGrant;
 use capability::origin::{Origin, Scheme};
 use http::header::{HeaderMap, HeaderName};
 use tokio::time::timeout;
 
-use crate::clamps::SECRET;
 use crate::request::RequestError;
 use crate::scrub::Needles;
 use crate::secrets::{BoundSecret, Secrets};
@@ -18,7 +18,7 @@ pub(crate) struct Carried {
     bound: Arc<BoundSecret>,
 }
 
-/// Gets the secrets for an origin. Both must name it: the grant, and the owner of the secret.
+/// Gets the secrets for an origin, each within the time that is given. Both must name it: the grant, and the owner of the secret.
 ///
 /// # Errors
 /// [`RequestError::CredentialUnavailable`]; a request is not sent without a secret that it should have.
@@ -26,6 +26,7 @@ pub(crate) async fn carried(
     secrets: &dyn Secrets,
     credentials: &[CredentialGrant],
     origin: &Origin,
+    patience: Duration,
 ) -> Result<Vec<Carried>, RequestError> {
     let mut all = Vec::new();
     for credential in credentials {
@@ -35,9 +36,15 @@ pub(crate) async fn carried(
         if credential.origin != *origin || origin.scheme() != Scheme::Https {
             continue;
         }
-        let bound = timeout(SECRET, secrets.get(&credential.name))
+        let bound = timeout(patience, secrets.get(&credential.name))
             .await
-            .map_err(|_| unavailable())?
+            .map_err(|_| {
+                let name = &credential.name;
+                tracing::warn!(
+                    "the secret `{name}` was not there after {patience:?}: its source is not waited for any longer"
+                );
+                unavailable()
+            })?
             .map_err(|error| {
                 tracing::warn!("{error}");
                 unavailable()
@@ -91,7 +98,7 @@ impl Watched {
     pub(crate) fn nothing() -> Watched {
         Watched(Mutex::new(Watching {
             secrets: vec![],
-            needles: Arc::new(Needles::new([])),
+            needles: Needles::nothing(),
         }))
     }
 
@@ -181,5 +188,62 @@ mod tests {
         // What was sent once may come back at any later request.
         let both = watched.with(std::slice::from_ref(&two));
         assert!(both.are_in(b"canary-one") && both.are_in(b"canary-two"));
+    }
+
+    /// A source that hangs.
+    #[derive(Debug)]
+    struct Hanging;
+
+    #[async_trait::async_trait]
+    impl Secrets for Hanging {
+        async fn get(&self, _: &str) -> Result<Arc<BoundSecret>, crate::secrets::SecretError> {
+            std::future::pending().await
+        }
+
+        fn refused(&self, _: &str) {}
+
+        fn known(&self) -> Vec<Arc<BoundSecret>> {
+            vec![]
+        }
+    }
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_source_that_hangs_is_given_up_and_the_log_says_so() {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(move || writer.clone())
+            .finish();
+        let _guard = tracing_subscriber::util::SubscriberInitExt::set_default(subscriber);
+        let one = carried("canary-one", "{}").credential;
+        let got = super::carried(
+            &Hanging,
+            std::slice::from_ref(&one),
+            &one.origin,
+            Duration::from_millis(20),
+        )
+        .await;
+        assert!(matches!(
+            got,
+            Err(RequestError::CredentialUnavailable { name }) if name == "token"
+        ));
+        let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        assert!(
+            log.contains("WARN") && log.contains("`token`") && log.contains("20ms"),
+            "{log}"
+        );
     }
 }

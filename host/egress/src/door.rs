@@ -1,5 +1,9 @@
 //! Calls to one configured service: its origin, its credential, its connections; nothing of them is shared with another.
+//!
+//! What a service answers to a [`Door::post`] is for prompts and logs: the credential is taken out of it, in every spelling that guests' answers
+//! are looked through for.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -7,6 +11,7 @@ use reqwest::header::{HeaderName, HeaderValue};
 
 use crate::endpoint::Endpoint;
 use crate::error::EgressError;
+use crate::scrub::{Needles, Scrubber};
 use crate::secret::Secret;
 
 /// A host that does not take a connection by then is down.
@@ -26,7 +31,7 @@ const BODY_BYTES_MAX: usize = 64 << 20;
 pub struct Credential {
     name: HeaderName,
     value: HeaderValue,
-    secret: Secret,
+    needles: Arc<Needles>,
 }
 
 impl Credential {
@@ -34,7 +39,7 @@ impl Credential {
     ///
     /// # Errors
     /// [`EgressError::Setup`] when the header's name or format is none.
-    pub fn new(header: &str, format: &str, secret: Secret) -> Result<Credential, EgressError> {
+    pub fn new(header: &str, format: &str, secret: &Secret) -> Result<Credential, EgressError> {
         let setup = |why: &str| EgressError::Setup { why: why.into() };
         let name = HeaderName::from_bytes(header.as_bytes())
             .map_err(|_| setup("the credential's header has no valid name"))?;
@@ -42,7 +47,7 @@ impl Credential {
         Ok(Credential {
             name,
             value,
-            secret,
+            needles: Arc::new(Needles::new([secret])),
         })
     }
 }
@@ -71,6 +76,8 @@ pub struct Response {
 #[derive(Debug)]
 pub struct Body {
     response: reqwest::Response,
+    scrubber: Scrubber,
+    ended: bool,
     taken: usize,
     limits: Limits,
     until: Instant,
@@ -133,10 +140,11 @@ impl Door {
             .post(self.endpoint.join(path))
             .header("content-type", "application/json")
             .body(body);
-        self.send(request, headers).await
+        self.send(request, headers, self.needles()).await
     }
 
-    /// Gets a path below the endpoint. Headers and path are the program's own, or its owner's.
+    /// Gets a path below the endpoint. Headers and path are the program's own, or its owner's. The answer is as it came: a store's answer is a
+    /// secret itself, which is shown to nobody and copied nowhere.
     ///
     /// # Errors
     /// [`EgressError`] when no answer begins; an answer of any status is an answer.
@@ -145,14 +153,15 @@ impl Door {
         path: &str,
         headers: &[(&'static str, &str)],
     ) -> Result<Response, EgressError> {
-        self.send(self.client.get(self.endpoint.join(path)), headers)
-            .await
+        let request = self.client.get(self.endpoint.join(path));
+        self.send(request, headers, Needles::nothing()).await
     }
 
     async fn send(
         &self,
         mut request: reqwest::RequestBuilder,
         headers: &[(&'static str, &str)],
+        needles: Arc<Needles>,
     ) -> Result<Response, EgressError> {
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -175,6 +184,8 @@ impl Door {
             retry_after,
             body: Body {
                 response,
+                scrubber: Scrubber::new(needles),
+                ended: false,
                 taken: 0,
                 limits: self.limits,
                 until,
@@ -182,21 +193,40 @@ impl Door {
         })
     }
 
-    /// Takes this door's secret out of a text that came back.
+    /// Takes this door's secret out of a text that was put together from what came back: in pieces, it passed.
     pub fn scrub(&self, text: &str) -> String {
-        match &self.credential {
-            Some(credential) => credential.secret.scrub(text),
-            None => text.to_owned(),
-        }
+        self.needles().scrub(text)
+    }
+
+    fn needles(&self) -> Arc<Needles> {
+        let credential = self.credential.as_ref();
+        credential.map_or_else(Needles::nothing, |one| Arc::clone(&one.needles))
     }
 }
 
 impl Body {
-    /// The next bytes; `None` at the end.
+    /// The next bytes, never none; `None` at the end.
     ///
     /// # Errors
     /// [`EgressError::TimedOut`], [`EgressError::Endless`], [`EgressError::BrokeOff`], [`EgressError::TooLarge`].
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, EgressError> {
+        while !self.ended {
+            let bytes = match self.received().await? {
+                Some(bytes) => self.scrubber.replace(bytes),
+                None => {
+                    self.ended = true;
+                    self.scrubber.finish()
+                }
+            };
+            if !bytes.is_empty() {
+                return Ok(Some(bytes));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The next bytes as they came.
+    async fn received(&mut self) -> Result<Option<Bytes>, EgressError> {
         let left = self.until.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(EgressError::Endless {

@@ -1,86 +1,12 @@
 //! Which headers go out and which come in: what is not a guest's to set is refused, what is not for a guest to see is left out.
 
 use capability::Grant;
+use capability::header::{Header, Size, alike};
 use capability::origin::Origin;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
-use crate::clamps::{HEADERS_MAX, REQUEST_HEADER_BYTES_MAX};
 use crate::request::{InvalidRequest, RequestError};
-
-/// Set by the host or by nobody: routing, framing, credentials; and what makes a server take a request for another one than it
-/// was checked as.
-const NOT_A_GUESTS: &[&str] = &[
-    "authorization",
-    "connection",
-    "cookie",
-    "cookie2",
-    "expect",
-    "forwarded",
-    "host",
-    "http2-settings",
-    "keep-alive",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "via",
-    "api-key",
-    "x-api-key",
-    "x-auth-key",
-    "x-host",
-    "x-http-method",
-    "x-http-method-override",
-    "x-method-override",
-    "x-original-host",
-    "x-original-url",
-    "x-real-ip",
-    "x-rewrite-url",
-];
-
-/// As [`NOT_A_GUESTS`], by how they begin.
-const NOT_A_GUESTS_BEGINNINGS: &[&str] = &["proxy-", "x-forwarded", "sec-websocket-"];
-
-/// As [`NOT_A_GUESTS`], by how they end: what services call the header that carries their key.
-const NOT_A_GUESTS_ENDINGS: &[&str] = &[
-    "token",
-    "secret",
-    "signature",
-    "apikey",
-    "api-key",
-    "access-key",
-    "auth-key",
-    "subscription-key",
-];
-
-/// For the connection, the host's session with the server, or a way around the door.
-const NOT_FOR_A_GUEST: &[&str] = &[
-    "alt-svc",
-    "authentication-info",
-    "authorization",
-    "connection",
-    "keep-alive",
-    "set-cookie",
-    "set-cookie2",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "www-authenticate",
-];
-
-/// With a secret, neither: pieces of an answer that repeats it would hold pieces of it.
-const NOT_WITH_A_SECRET: &[HeaderName] = &[header::RANGE, header::IF_RANGE];
-
-/// What a trailer may not say after the fact, beside all that.
-const NOT_IN_TRAILERS: &[&str] = &[
-    "content-encoding",
-    "content-length",
-    "content-range",
-    "content-type",
-    "host",
-    "location",
-];
 
 /// The headers of a request, as far as the guest wrote them.
 ///
@@ -91,8 +17,12 @@ pub(crate) fn outgoing(
     body_bytes: usize,
     grant: &Grant,
 ) -> Result<HeaderMap, RequestError> {
-    let bytes: usize = written.iter().map(|(n, v)| n.len() + v.len() + 4).sum();
-    if written.len() > HEADERS_MAX || bytes > REQUEST_HEADER_BYTES_MAX {
+    let size = Size::of(
+        written
+            .iter()
+            .map(|(name, value)| (name.len(), value.len())),
+    );
+    if !size.fits_a_request() {
         return Err(RequestError::TooLarge);
     }
     let mut headers = HeaderMap::with_capacity(written.len() + 4);
@@ -103,7 +33,7 @@ pub(crate) fn outgoing(
         let is_target = grant
             .credentials()
             .any(|one| alike(&one.header, name.as_str()));
-        if is_target || is_not_a_guests(name.as_str()) {
+        if is_target || !may_be_asked(name.as_str()) {
             return Err(InvalidRequest::HeaderForbidden.into());
         }
         match name {
@@ -137,35 +67,17 @@ pub(crate) fn outgoing(
 /// # Errors
 /// [`InvalidRequest::HeaderForbidden`].
 pub(crate) fn fit_for_a_secret(headers: &HeaderMap) -> Result<(), InvalidRequest> {
-    match NOT_WITH_A_SECRET
-        .iter()
-        .any(|name| headers.contains_key(name))
-    {
-        true => Err(InvalidRequest::HeaderForbidden),
-        false => Ok(()),
+    let mut names = headers.keys().map(|name| Header::of(name.as_str()));
+    match names.all(Header::may_go_with_a_secret) {
+        true => Ok(()),
+        false => Err(InvalidRequest::HeaderForbidden),
     }
 }
 
-/// Servers that hand headers on as variables take `_` and `-` for the same.
-fn alike(one: &str, other: &str) -> bool {
-    let folded = |byte: u8| match byte {
-        b'_' => b'-',
-        byte => byte.to_ascii_lowercase(),
-    };
-    one.bytes().map(folded).eq(other.bytes().map(folded))
-}
-
-fn is_not_a_guests(written: &str) -> bool {
-    let name = written.replace('_', "-");
-    NOT_A_GUESTS.contains(&name.as_str())
-        || NOT_A_GUESTS_BEGINNINGS
-            .iter()
-            .any(|beginning| name.starts_with(beginning))
-        || NOT_A_GUESTS_ENDINGS
-            .iter()
-            .any(|ending| name.ends_with(ending))
-        // Framing in disguise: `content_length`.
-        || (name == "content-length" && name != written)
+/// Framing in disguise, such as `content_length`, is nobody's to write.
+fn may_be_asked(name: &str) -> bool {
+    let disguised = alike(name, "content-length") && name != "content-length";
+    Header::of(name).may_be_asked() && !disguised
 }
 
 /// The headers of an answer that a guest may see.
@@ -181,9 +93,7 @@ pub(crate) fn incoming(received: &HeaderMap, from: &Origin) -> Vec<(String, Vec<
         .iter()
         .filter(|(name, _)| {
             let name = name.as_str();
-            !NOT_FOR_A_GUEST.contains(&name)
-                && !name.starts_with("proxy-")
-                && !listed.iter().any(|one| one == name)
+            !Header::of(name).is_hosts() && !listed.iter().any(|one| one == name)
         })
         .filter_map(|(name, value)| {
             let value = match *name {
@@ -198,7 +108,7 @@ pub(crate) fn incoming(received: &HeaderMap, from: &Origin) -> Vec<(String, Vec<
 /// The trailers of an answer that a guest may see.
 pub(crate) fn incoming_trailers(received: &HeaderMap, from: &Origin) -> Vec<(String, Vec<u8>)> {
     let mut trailers = incoming(received, from);
-    trailers.retain(|(name, _)| !NOT_IN_TRAILERS.contains(&name.as_str()));
+    trailers.retain(|(name, _)| Header::of(name).may_trail());
     trailers
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use capability::Grant;
+use capability::header::PATH_BYTES_MAX;
 use capability::origin::{HostName, Scheme};
 use http::Method;
 use http::uri::PathAndQuery;
@@ -16,7 +17,7 @@ use rustls::ClientConfig;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
-use crate::clamps::{AT_ONE_TIME, Clamps, PATH_BYTES_MAX, within};
+use crate::clamps::{AT_ONE_TIME, Clamps, SECRET, within};
 use crate::connection::{Connection, Failed, Outgoing, Pool, Purpose};
 use crate::credentials::{Carried, Watched, carried};
 use crate::dial::{Scope, dial};
@@ -112,7 +113,7 @@ impl Visit {
         self.refuse_plain(&request)?;
         let headers = headers::outgoing(&request.headers, request.body.len(), &self.grant)?;
         let secrets = &*self.outbound.secrets;
-        let carried = carried(secrets, &reach.credentials, &request.origin).await?;
+        let carried = carried(secrets, &reach.credentials, &request.origin, SECRET).await?;
         self.refuse_secrets(&request)?;
         if !carried.is_empty() {
             headers::fit_for_a_secret(&headers)?;

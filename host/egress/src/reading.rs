@@ -38,6 +38,27 @@ enum Escape {
     Not,
 }
 
+/// A byte of a reading, and where in the text it stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Read {
+    pub(crate) byte: u8,
+    /// With how many bytes from the end of what was taken so far it begins.
+    pub(crate) back: usize,
+    /// How many bytes stand for it.
+    pub(crate) length: usize,
+}
+
+impl Read {
+    /// The byte that was just taken, as it is.
+    fn plain(byte: u8) -> Read {
+        Read {
+            byte,
+            back: 1,
+            length: 1,
+        }
+    }
+}
+
 /// Every way to read a text.
 pub(crate) fn readings() -> [Reading; 4] {
     [Kind::Joined, Kind::Percent, Kind::Json, Kind::Html].map(|kind| Reading {
@@ -74,12 +95,12 @@ impl Reading {
     }
 
     /// Takes the next byte of the text, and gives none, one or several of the reading.
-    pub(crate) fn read(&mut self, byte: u8, mut give: impl FnMut(u8)) {
+    pub(crate) fn read(&mut self, byte: u8, mut give: impl FnMut(Read)) {
         if self.kind == Kind::Joined {
             return self.join(byte, give);
         }
         if self.count == 0 && byte != self.opening() {
-            return give(byte);
+            return give(Read::plain(byte));
         }
         self.pending[self.count] = byte;
         self.count += 1;
@@ -87,11 +108,19 @@ impl Reading {
             match self.escape() {
                 Escape::Open => return,
                 Escape::For(byte) => {
-                    self.count = 0;
-                    give(byte);
+                    let length = std::mem::take(&mut self.count);
+                    give(Read {
+                        byte,
+                        back: length,
+                        length,
+                    });
                 }
                 Escape::Not => {
-                    give(self.pending[0]);
+                    give(Read {
+                        byte: self.pending[0],
+                        back: self.count,
+                        length: 1,
+                    });
                     self.pending.copy_within(1..self.count, 0);
                     self.count -= 1;
                 }
@@ -99,13 +128,13 @@ impl Reading {
         }
     }
 
-    fn join(&mut self, byte: u8, mut give: impl FnMut(u8)) {
+    fn join(&mut self, byte: u8, mut give: impl FnMut(Read)) {
         let between = matches!(byte, 0 | b'\r' | b'\n');
         if between && self.count < BETWEEN_MAX {
             self.count += 1;
         } else {
             self.count = if between { self.count } else { 0 };
-            give(byte);
+            give(Read::plain(byte));
         }
     }
 

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use capability::header::Size;
 use http::header::{self, HeaderMap};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Frame, Incoming};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 
-use crate::clamps::{HEADERS_MAX, REPLY_HEADER_BYTES_MAX};
 use crate::connection::{Connection, Pool, Purpose};
 use crate::headers::{incoming, incoming_trailers};
 use crate::request::RequestError;
@@ -175,14 +175,14 @@ impl ReplyBody {
 
 /// The bytes of a header section.
 fn bounded(headers: &HeaderMap) -> Result<usize, RequestError> {
-    let bytes: usize = headers
+    let lengths = headers
         .iter()
-        .map(|(name, value)| name.as_str().len() + value.len() + 4)
-        .sum();
-    if headers.len() > HEADERS_MAX || bytes > REPLY_HEADER_BYTES_MAX {
+        .map(|(name, value)| (name.as_str().len(), value.len()));
+    let size = Size::of(lengths);
+    if !size.fits_an_answer() {
         return Err(RequestError::TooLarge);
     }
-    Ok(bytes)
+    Ok(size.bytes)
 }
 
 /// Framing that not everybody reads alike: compressed on the way, or told twice.

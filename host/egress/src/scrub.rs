@@ -4,6 +4,9 @@
 //! through in four readings at once: without the bytes that UTF-16 and line breaks put between, and with the escapes of
 //! percent-encoding, JSON and HTML undone. What could be the beginning of a secret is held back until it is known not to be.
 
+use std::collections::VecDeque;
+use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -13,6 +16,9 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::reading::{Reading, readings};
 use crate::secret::Secret;
+
+/// What stands where a secret was.
+const SCRUBBED: &str = "[secret]";
 
 /// A secret was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +80,11 @@ impl Needles {
         needles
     }
 
+    /// Nothing to look for.
+    pub(crate) fn nothing() -> Arc<Needles> {
+        Arc::new(Needles::new([]))
+    }
+
     /// Whether there is nothing to look for.
     pub(crate) fn is_empty(&self) -> bool {
         self.nodes.len() == 1
@@ -82,7 +93,17 @@ impl Needles {
     /// Whether a whole text holds a secret.
     pub(crate) fn are_in(&self, text: &[u8]) -> bool {
         let mut scan = Scan::new();
-        text.iter().any(|byte| scan.step(self, *byte).is_err())
+        text.iter().any(|byte| scan.step(self, *byte).is_some())
+    }
+
+    /// A text with [`SCRUBBED`] where a secret stood.
+    pub(crate) fn scrub(self: &Arc<Needles>, text: &str) -> String {
+        let mut scrubber = Scrubber::new(Arc::clone(self));
+        let mut scrubbed = scrubber
+            .replace(Bytes::copy_from_slice(text.as_bytes()))
+            .to_vec();
+        scrubbed.extend_from_slice(&scrubber.finish());
+        String::from_utf8_lossy(&scrubbed).into_owned()
     }
 
     fn child(&self, node: u32, byte: u8) -> Option<u32> {
@@ -192,45 +213,88 @@ fn spellings(secret: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
     all.into_iter().map(Zeroizing::new).collect()
 }
 
+/// One reading, and how far it has come.
+struct Track {
+    reading: Reading,
+    state: u32,
+    /// Where in the text each byte of the prefix that was seen begins.
+    starts: VecDeque<u64>,
+}
+
 /// How far each reading has come.
-struct Scan([(Reading, u32); 4]);
+struct Scan {
+    tracks: [Track; 4],
+    /// Bytes of the text so far.
+    at: u64,
+}
 
 impl Scan {
     fn new() -> Scan {
-        Scan(readings().map(|reading| (reading, ROOT)))
+        let track = |reading| Track {
+            reading,
+            state: ROOT,
+            starts: VecDeque::new(),
+        };
+        Scan {
+            tracks: readings().map(track),
+            at: 0,
+        }
     }
 
-    fn step(&mut self, needles: &Needles, byte: u8) -> Result<(), Found> {
-        let mut found = false;
-        for (reading, state) in &mut self.0 {
+    /// Takes the next byte; where a secret ends with it, gives the part of the text that says it.
+    fn step(&mut self, needles: &Needles, byte: u8) -> Option<Range<u64>> {
+        self.at += 1;
+        let at = self.at;
+        let mut found: Option<Range<u64>> = None;
+        for track in &mut self.tracks {
+            let Track {
+                reading,
+                state,
+                starts,
+            } = track;
             if *state == ROOT && reading.is_at_rest() && !needles.begins[usize::from(byte)] {
                 continue;
             }
-            reading.read(byte, |byte| {
-                *state = needles.step(*state, byte);
-                found |= needles.nodes[*state as usize].ends;
+            reading.read(byte, |read| {
+                *state = needles.step(*state, read.byte);
+                let node = &needles.nodes[*state as usize];
+                let start = at - read.back as u64;
+                starts.push_back(start);
+                while starts.len() > node.depth as usize {
+                    starts.pop_front();
+                }
+                if node.ends {
+                    let (from, to) = (starts[0], start + read.length as u64);
+                    let all = found.take().unwrap_or(from..to);
+                    found = Some(all.start.min(from)..all.end.max(to));
+                }
             });
         }
-        if found { Err(Found) } else { Ok(()) }
+        found
     }
 
     /// How many of the last bytes could be part of a secret that is not whole yet.
     fn open(&self, needles: &Needles) -> usize {
-        self.0
+        self.tracks
             .iter()
-            .map(|(reading, state)| {
-                reading.bytes_max(needles.nodes[*state as usize].depth as usize)
+            .map(|track| {
+                let depth = needles.nodes[track.state as usize].depth;
+                track.reading.bytes_max(depth as usize)
             })
             .max()
             .unwrap_or(0)
     }
 }
 
-/// Looks through a stream.
+/// Looks through a stream: either [`Scrubber::pass`] all of it, or [`Scrubber::replace`].
 pub(crate) struct Scrubber {
     needles: Arc<Needles>,
     scan: Scan,
     held: BytesMut,
+    /// Where in the stream what is held begins.
+    from: u64,
+    /// Secrets in what is held, in order.
+    found: VecDeque<Range<u64>>,
 }
 
 impl Scrubber {
@@ -239,6 +303,8 @@ impl Scrubber {
             needles,
             scan: Scan::new(),
             held: BytesMut::new(),
+            from: 0,
+            found: VecDeque::new(),
         }
     }
 
@@ -251,20 +317,83 @@ impl Scrubber {
             return Ok(piece);
         }
         for byte in &piece {
-            self.scan.step(&self.needles, *byte)?;
+            if self.scan.step(&self.needles, *byte).is_some() {
+                return Err(Found);
+            }
         }
-        let open = self.scan.open(&self.needles);
-        if self.held.is_empty() && open == 0 {
-            return Ok(piece);
+        Ok(self.known(piece))
+    }
+
+    /// Takes the next piece, and gives what can be passed on, with [`SCRUBBED`] where a secret stood; that may be nothing.
+    pub(crate) fn replace(&mut self, piece: Bytes) -> Bytes {
+        if self.needles.is_empty() {
+            return piece;
         }
-        self.held.extend_from_slice(&piece);
-        let open = open.min(self.held.len());
-        Ok(self.held.split_to(self.held.len() - open).freeze())
+        for byte in &piece {
+            if let Some(found) = self.scan.step(&self.needles, *byte) {
+                self.note(found);
+            }
+        }
+        self.known(piece)
     }
 
     /// Gives what was held when nothing more comes.
     pub(crate) fn finish(&mut self) -> Bytes {
-        self.held.split().freeze()
+        self.give(self.scan.at)
+    }
+
+    /// Gives what is known to be no beginning of a secret.
+    fn known(&mut self, piece: Bytes) -> Bytes {
+        let open = self.scan.open(&self.needles);
+        if self.held.is_empty() && open == 0 && self.found.is_empty() {
+            self.from = self.scan.at;
+            return piece;
+        }
+        self.held.extend_from_slice(&piece);
+        self.give(self.scan.at.saturating_sub(open as u64))
+    }
+
+    /// Secrets that overlap are one.
+    fn note(&mut self, mut found: Range<u64>) {
+        while let Some(last) = self.found.pop_back_if(|last| last.end >= found.start) {
+            found = last.start.min(found.start)..last.end.max(found.end);
+        }
+        self.found.push_back(found);
+    }
+
+    fn give(&mut self, until: u64) -> Bytes {
+        let mut given = BytesMut::new();
+        while let Some(found) = self.found.pop_front_if(|found| found.start < until) {
+            given.extend_from_slice(&self.take(found.start));
+            self.take(found.end);
+            given.extend_from_slice(SCRUBBED.as_bytes());
+        }
+        let rest = self.take(until);
+        if given.is_empty() {
+            return rest.freeze();
+        }
+        given.extend_from_slice(&rest);
+        given.freeze()
+    }
+
+    /// Takes what is held up to there; nothing where that was taken before.
+    fn take(&mut self, until: u64) -> BytesMut {
+        let count = usize::try_from(until.saturating_sub(self.from)).unwrap_or(usize::MAX);
+        let taken = self.held.split_to(count.min(self.held.len()));
+        self.from += taken.len() as u64;
+        taken
+    }
+}
+
+impl fmt::Debug for Needles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Needles")
+    }
+}
+
+impl fmt::Debug for Scrubber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Scrubber")
     }
 }
 

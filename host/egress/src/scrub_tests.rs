@@ -182,6 +182,67 @@ fn several_secrets_are_found_in_one_pass() {
     assert!(Needles::new([]).is_empty());
 }
 
+/// A stream with a mark in place of each secret.
+fn replaced(needles: &Arc<Needles>, pieces: &[&[u8]]) -> String {
+    let mut scrubber = Scrubber::new(Arc::clone(needles));
+    let mut passed = Vec::new();
+    for piece in pieces {
+        passed.extend_from_slice(&scrubber.replace(Bytes::copy_from_slice(piece)));
+    }
+    passed.extend_from_slice(&scrubber.finish());
+    String::from_utf8(passed).unwrap()
+}
+
+#[test]
+fn every_spelling_is_replaced_at_every_cut_and_nothing_else_is() {
+    for secret in [CANARY, "ghp_0123456789abcdefghijABCDEFGHIJ", "aaaaaaaa"] {
+        let needles = needles(secret);
+        for (name, spelling) in spelt(secret) {
+            let text = ["über ".as_bytes(), &spelling, b" and ", &spelling, b" more"].concat();
+            for cut in 0..=text.len() {
+                let replaced = replaced(&needles, &[&text[..cut], &text[cut..]]);
+                let told = format!("{name} of {secret} cut at {cut}: {replaced:?}");
+                let between: Vec<&str> = replaced.split(SCRUBBED).collect();
+                assert_eq!(between.len(), 3, "{told}");
+                // What stands beside it stays, and at most the characters of base64 that are shared with it: `:tail` begins there.
+                assert!(
+                    between[0].starts_with("über ") && between[0].len() <= 6 + SHARED,
+                    "{told}"
+                );
+                assert!(
+                    between[1].contains(" and ") && between[2].ends_with(" more"),
+                    "{told}"
+                );
+                assert!(
+                    between[1].len() <= 5 + SHARED + 20 && between[2].len() <= 5 + 20,
+                    "{told}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_text_without_a_secret_stays_and_one_of_nothing_else_becomes_marks() {
+    let secret = "sk-canary-1";
+    let needles = needles(secret);
+    for text in ["", "sk-canary-2 sk-canary-", "größer als &amp; %2"] {
+        assert_eq!(needles.scrub(text), text);
+    }
+    assert_eq!(
+        needles.scrub("your key sk-canary-1 is bad"),
+        "your key [secret] is bad"
+    );
+    assert_eq!(needles.scrub(&secret.repeat(3)), SCRUBBED);
+    assert_eq!(
+        needles.scrub(&format!("{secret} ").repeat(3)),
+        "[secret] ".repeat(3)
+    );
+    let many = format!("{secret} ").repeat(100_000);
+    assert!(!needles.scrub(&many).contains("canary"));
+    assert_eq!(Needles::nothing().scrub(secret), secret);
+}
+
 proptest! {
     #[test]
     fn what_is_found_does_not_depend_on_the_pieces(
@@ -199,6 +260,23 @@ proptest! {
         let (passed, found) = pass(&needles, &pieces);
         prop_assert!(found, "{} of {}", name, secret);
         prop_assert!(passed.len() <= before.len() + 3 + SHARED, "{} of {}", name, secret);
+    }
+
+    #[test]
+    fn what_is_replaced_does_not_depend_on_the_pieces(
+        secret in "[!-~]{8,40}",
+        before in "[%&\\\\a-f0-9u;#x]{0,20}",
+        after in "[ -~]{0,20}",
+        which in 0..22_usize,
+        size in 1..50_usize,
+    ) {
+        let needles = needles(&secret);
+        let (name, spelling) = spelt(&secret).swap_remove(which);
+        let text = [before.as_bytes(), b" ; ", &spelling, b" ", after.as_bytes()].concat();
+        let pieces: Vec<&[u8]> = text.chunks(size).collect();
+        let in_pieces = replaced(&needles, &pieces);
+        prop_assert!(in_pieces.contains(SCRUBBED), "{} of {}: {}", name, secret, in_pieces);
+        prop_assert_eq!(in_pieces, replaced(&needles, &[&text]));
     }
 
     #[test]

@@ -43,6 +43,20 @@ pub struct Need {
     pub line: String,
     /// Whether the skill's manifest declares it, so that a grant can give it. Otherwise only another version of the skill can ask for it.
     pub declared: bool,
+    /// The requests that were refused for want of it: a grant that is narrower and allows them gives it as well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub asked: Vec<Asked>,
+}
+
+/// A request, as it was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// Scheme, host and port.
+    pub origin: String,
+    /// How.
+    pub method: String,
+    /// Without its query.
+    pub path: String,
 }
 
 /// The policy that grants were computed under.

@@ -10,7 +10,7 @@
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
-use journal::Journal;
+use journal::{Journal, Owner, monotonic_ms};
 
 /// The log is checkpointed at 1,000 pages, and an event takes two or more.
 const ROUNDS: u64 = 500;
@@ -19,6 +19,10 @@ fn main() {
     let directory = tempfile::tempdir_in(std::env::current_dir().unwrap()).unwrap();
     let journal = Journal::open(directory.path()).unwrap();
     let run = "r1".parse().unwrap();
+    let owner = Owner::this(0);
+    let lease = journal
+        .lease(&run, &owner, monotonic_ms(), 1 << 30)
+        .unwrap();
     let mut file = std::fs::File::create(directory.path().join("bare")).unwrap();
     let body = vec![b'x'; 300];
     for (phase, first) in [("growing", 0), ("after a checkpoint", ROUNDS)] {
@@ -30,7 +34,7 @@ fn main() {
             bare.push(begun.elapsed());
             let begun = Instant::now();
             journal
-                .append(&run, number, 0, std::slice::from_ref(&body))
+                .append(&lease, number, 0, std::slice::from_ref(&body))
                 .unwrap();
             appended.push(begun.elapsed());
         }

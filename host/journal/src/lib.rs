@@ -1,243 +1,226 @@
-//! The append-only log of runs, in SQLite, and blobs by digest. It never knows what an event means.
+//! The append-only log of runs, in SQLite, with leases, notes on calls, and blobs by digest. It never knows what an event means.
 //!
-//! An append is durable when it returns (WAL, `synchronous=FULL`: one `fdatasync`). A crash loses at most what was never
-//! acknowledged, and never part of one append. Events are numbered from 1 without gaps; two writers of one run cannot both win.
-//!
-//! Format 1 (2026-11): tables `event`, `blob` and `meta`. A journal of a newer format is refused and not written.
+//! An append is durable when it returns (WAL, `synchronous=FULL`: one `fdatasync`, shared by all that are made at once). A crash loses at most what
+//! was never acknowledged, and never part of one append. Events are numbered from 1 without gaps. Who appends has the run's newest lease: of two
+//! writers of one run the older is refused.
 
+mod append;
+mod error;
+mod format;
+mod lease;
 mod lock;
+mod read;
+mod ticket;
+mod writer;
 
-pub use lock::RunLock;
+pub use error::JournalError;
+pub use lease::{Holder, Lease, LeaseKey, Owner, monotonic_ms};
+pub use read::{Note, Placed, RunSummary, Stored};
+pub use ticket::Ticket;
 
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs::File;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use flow::id::{Digest, RunId};
-use rusqlite::{Connection, ErrorCode, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _};
 
-/// What this version writes.
-const FORMAT: u32 = 1;
+use crate::error::{failure, unusable};
+use crate::lock::Locks;
+use crate::writer::Writer;
 
 /// A larger blob is a mistake: evidence and diffs are capped long before.
 const BLOB_BYTES_MAX: usize = 64 << 20;
 
-/// Appended to a rowid table: clustering on (run, number) is many times slower.
-const SCHEMA: &str = "
-    CREATE TABLE IF NOT EXISTS event (
-        position INTEGER PRIMARY KEY,
-        run TEXT NOT NULL,
-        number INTEGER NOT NULL,
-        at_ms INTEGER NOT NULL,
-        body BLOB NOT NULL,
-        UNIQUE (run, number)
-    );
-    CREATE TABLE IF NOT EXISTS blob (digest TEXT PRIMARY KEY, bytes BLOB NOT NULL);
-";
-
 /// One journal, shared by all threads of a process; many processes may have it open.
 #[derive(Debug, Clone)]
-pub struct Journal {
-    connection: Arc<Mutex<Connection>>,
-    directory: PathBuf,
+pub struct Journal(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    // Dropped first: the reader's connection is then the last, and brings the log into the file.
+    writer: Writer,
+    reader: Mutex<Connection>,
+    path: PathBuf,
+    locks: Locks,
 }
 
-/// An event as it lies there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stored {
-    /// From 1.
-    pub number: u64,
-    /// Milliseconds since 1970.
-    pub at_ms: u64,
-    /// The writer's form.
-    pub body: Vec<u8>,
-}
-
-/// A run, as the journal knows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RunSummary {
-    /// The run.
-    pub run: RunId,
-    /// Its events.
-    pub events: u64,
-    /// When the first was recorded.
-    pub first_at_ms: u64,
-    /// When the last was recorded.
-    pub last_at_ms: u64,
-}
-
-/// Why the journal did not do what was asked. Nothing was changed then.
-#[derive(Debug, thiserror::Error)]
-pub enum JournalError {
-    /// Someone else appended to the run meanwhile.
-    #[error("run {run} is at event {actual}, not {expected}: another moat drives it")]
-    Conflict {
-        /// The run.
-        run: RunId,
-        /// What the caller thought.
-        expected: u64,
-        /// What is there.
-        actual: u64,
-    },
-    /// The file is of a newer moat.
-    #[error("{path} has format {found}, this moat knows {FORMAT}: use a newer moat")]
-    FromTheFuture {
-        /// The file.
-        path: PathBuf,
-        /// Its format.
-        found: u32,
-    },
-    /// The disk is full.
-    #[error("the disk with {path} is full: make room and run again, nothing is lost")]
-    Full {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The file or its directory cannot be written.
-    #[error(
-        "{path} cannot be used: {why}; make it writable, or set MOAT_HOME to a directory that you can write"
-    )]
-    Unusable {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        why: String,
-    },
-    /// The file is damaged.
-    #[error("{path} is damaged ({why}): restore it from a backup")]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        why: String,
-    },
-    /// A blob is too large.
-    #[error("a blob of {bytes} bytes is too large")]
-    TooLarge {
-        /// Its size.
-        bytes: usize,
-    },
-    /// Someone else drives the run.
-    #[error("run {run} is being driven by another moat")]
-    Locked {
-        /// The run.
-        run: RunId,
-    },
+/// Something that is being done outside under a lease: nobody takes the run over while this is kept.
+#[derive(Debug)]
+pub struct Effect {
+    _held: File,
 }
 
 impl Journal {
-    /// Opens the journal of a state directory, or makes it, readable by its owner only.
+    /// Opens the journal of a state directory, or makes it, readable by its owner only. One of an older format is brought up to this one.
     ///
     /// # Errors
     /// [`JournalError`].
     pub fn open(directory: &Path) -> Result<Journal, JournalError> {
         let path = directory.join("journal.sqlite");
-        let unusable = |why: String| JournalError::Unusable {
-            path: path.clone(),
-            why,
-        };
         std::fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(directory)
-            .map_err(|e| unusable(e.to_string()))?;
-        std::fs::OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(|e| unusable(e.to_string()))?;
+            .map_err(|error| unusable(&path, &error))?;
         // Two processes that make the journal at once would trip over each other's switch to WAL, which waits for nobody.
         let _one_at_a_time =
-            lock::hold(&directory.join("opening.lock")).map_err(|e| unusable(e.to_string()))?;
-        let connection = Connection::open(&path).map_err(|e| failure(&path, &e))?;
-        let journal = Journal {
-            connection: Arc::new(Mutex::new(connection)),
-            directory: directory.to_owned(),
-        };
-        journal
-            .prepare()
-            .map_err(|e| failure(&path, &e))?
-            .map_or(Ok(journal), |found| {
-                Err(JournalError::FromTheFuture { path, found })
-            })
+            lock::hold(&directory.join("opening.lock")).map_err(|error| unusable(&path, &error))?;
+        let reader = format::open(&path)?;
+        Ok(Journal(Arc::new(Inner {
+            writer: Writer::of(path.clone()),
+            reader: Mutex::new(reader),
+            locks: Locks::of(directory),
+            path,
+        })))
     }
 
-    /// Gives the file's format when it is newer than ours.
-    fn prepare(&self) -> rusqlite::Result<Option<u32>> {
-        let mut connection = self.connection();
-        connection.busy_timeout(Duration::from_secs(30))?;
-        connection.pragma_update(None, "journal_mode", "WAL")?;
-        connection.pragma_update(None, "synchronous", "FULL")?;
-        let transaction =
-            connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-        let found: u32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        if found > FORMAT {
-            return Ok(Some(found));
-        }
-        transaction.execute_batch(SCHEMA)?;
-        transaction.pragma_update(None, "user_version", FORMAT)?;
-        transaction.commit()?;
-        Ok(None)
-    }
-
-    fn connection(&self) -> MutexGuard<'_, Connection> {
-        // A panic while it was held left at most an open transaction, which SQLite rolls back.
-        self.connection
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    fn path(&self) -> PathBuf {
-        self.directory.join("journal.sqlite")
+    fn reader(&self) -> MutexGuard<'_, Connection> {
+        // A panic while it was held left at most a statement, which is reset when it is used again.
+        self.0.reader.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn failed(&self) -> impl Fn(rusqlite::Error) -> JournalError {
-        let path = self.path();
+        let path = self.0.path.clone();
         move |error| failure(&path, &error)
+    }
+
+    /// Takes a run: whoever has the lease may append to it. `now_ms` is [`monotonic_ms`]; after `length_ms` without [`Journal::renew`], another
+    /// may take it from a process that lives, and at once from one that does not.
+    ///
+    /// # Errors
+    /// [`JournalError::Held`] when another has it, [`JournalError::Frozen`] when that one stands still in the middle of an effect.
+    pub fn lease(
+        &self,
+        run: &RunId,
+        owner: &Owner,
+        now_ms: u64,
+        length_ms: u64,
+    ) -> Result<Lease, JournalError> {
+        let locks = &self.0.locks;
+        let taken = {
+            let (run, owner, locks) = (run.clone(), owner.clone(), locks.clone());
+            self.0
+                .writer
+                .ask(move |scope| lease::take(scope, &locks, &run, &owner, now_ms, length_ms))
+        };
+        let taken = taken.wait()?;
+        if let Some(before) = taken.before {
+            locks.clear(run, before);
+        }
+        Ok(taken.lease)
+    }
+
+    /// Moves the end of a lease to `length_ms` from now.
+    pub fn renew(&self, lease: &LeaseKey, now_ms: u64, length_ms: u64) -> Ticket<()> {
+        let (key, expires_ms) = (lease.clone(), now_ms.saturating_add(length_ms));
+        self.0
+            .writer
+            .ask(move |scope| lease::renew(scope, &key, expires_ms))
+    }
+
+    /// Whether the lease is the newest of its run still: asked before anything is done outside.
+    ///
+    /// # Errors
+    /// [`JournalError::Fenced`] when it is not.
+    pub fn holds(&self, lease: &Lease) -> Result<(), JournalError> {
+        let connection = self.reader();
+        let newest = lease::token(&connection, lease.run()).map_err(self.failed())?;
+        if newest == lease.token() {
+            return Ok(());
+        }
+        Err(lease::fenced(&connection, lease.run()).map_err(self.failed())?)
+    }
+
+    /// The same, and nobody takes the run over before what is returned is dropped: for what is short, and wrong when it is done late.
+    ///
+    /// # Errors
+    /// [`JournalError::Fenced`].
+    pub fn effect(&self, lease: &Lease) -> Result<Effect, JournalError> {
+        let held = self.0.locks.effect(lease.run(), lease.token())?;
+        self.holds(lease)?;
+        Ok(Effect { _held: held })
+    }
+
+    /// Who took a run last, and whether that process lives.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn holder(&self, run: &RunId) -> Result<Option<Holder>, JournalError> {
+        lease::holder(&self.reader(), &self.0.locks, run).map_err(self.failed())
+    }
+
+    /// Whether some process drives the run now.
+    pub fn is_driven(&self, run: &RunId) -> bool {
+        let holder = self.holder(run).ok().flatten();
+        holder.is_some_and(|holder| holder.drives(monotonic_ms()))
+            || self.0.locks.is_held_by_older(run)
     }
 
     /// Appends events after the one numbered `after`, all or none, and returns the last one's number.
     ///
     /// # Errors
-    /// [`JournalError::Conflict`] when the run is not at `after`.
+    /// [`JournalError::Fenced`] when the lease is lost, [`JournalError::Conflict`] when the run is not at `after`.
     pub fn append(
         &self,
-        run: &RunId,
+        lease: &Lease,
         after: u64,
         at_ms: u64,
         bodies: &[Vec<u8>],
     ) -> Result<u64, JournalError> {
-        let mut connection = self.connection();
-        let failed = self.failed();
-        let transaction = connection
-            .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
-            .map_err(&failed)?;
-        let actual = last(&transaction, run).map_err(&failed)?;
-        if actual != after {
-            return Err(JournalError::Conflict {
-                run: run.clone(),
-                expected: after,
-                actual,
-            });
-        }
-        let mut number = after;
-        {
-            let mut insert = transaction
-                .prepare_cached(
-                    "INSERT INTO event (run, number, at_ms, body) VALUES (?1, ?2, ?3, ?4)",
-                )
-                .map_err(&failed)?;
-            for body in bodies {
-                number += 1;
-                insert
-                    .execute(params![run.as_str(), number, at_ms, body])
-                    .map_err(&failed)?;
-            }
-        }
-        transaction.commit().map_err(&failed)?;
-        Ok(number)
+        self.append_soon(lease, after, at_ms, bodies.to_vec())
+            .wait()
+    }
+
+    /// The same for a task, which awaits the answer.
+    pub fn append_soon(
+        &self,
+        lease: &Lease,
+        after: u64,
+        at_ms: u64,
+        bodies: Vec<Vec<u8>>,
+    ) -> Ticket<u64> {
+        let key = lease.key();
+        self.0
+            .writer
+            .ask(move |scope| append::events(scope, &key, after, at_ms, &bodies))
+    }
+
+    /// Appends notes on a call of a run, all or none, the first of them with this number.
+    ///
+    /// # Errors
+    /// [`JournalError::Fenced`] when the lease is lost, [`JournalError::Conflict`] when the call has other notes than those before it.
+    pub fn note(
+        &self,
+        lease: &Lease,
+        call: u64,
+        number: u64,
+        bodies: &[Vec<u8>],
+    ) -> Result<(), JournalError> {
+        self.note_soon(lease, call, number, bodies.to_vec()).wait()
+    }
+
+    /// The same for a task, which awaits the answer.
+    pub fn note_soon(
+        &self,
+        lease: &Lease,
+        call: u64,
+        number: u64,
+        bodies: Vec<Vec<u8>>,
+    ) -> Ticket<()> {
+        let key = lease.key();
+        self.0
+            .writer
+            .ask(move |scope| append::notes(scope, &key, call, number, &bodies))
+    }
+
+    /// Reads the notes on a call.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn notes(&self, run: &RunId, call: u64) -> Result<Vec<Note>, JournalError> {
+        read::notes(&self.reader(), run, call).map_err(self.failed())
     }
 
     /// Reads the events of a run after the one numbered `after`.
@@ -245,19 +228,17 @@ impl Journal {
     /// # Errors
     /// [`JournalError`].
     pub fn read(&self, run: &RunId, after: u64) -> Result<Vec<Stored>, JournalError> {
-        let connection = self.connection();
-        let read = || {
-            let mut select = connection.prepare_cached("SELECT number, at_ms, body FROM event WHERE run = ?1 AND number > ?2 ORDER BY number")?;
-            let rows = select.query_map(params![run.as_str(), after], |row| {
-                Ok(Stored {
-                    number: row.get(0)?,
-                    at_ms: row.get(1)?,
-                    body: row.get(2)?,
-                })
-            })?;
-            rows.collect::<rusqlite::Result<Vec<_>>>()
-        };
-        read().map_err(self.failed())
+        read::events(&self.reader(), run, after).map_err(self.failed())
+    }
+
+    /// Reads the events of all runs after a position, in the order in which they were written: 0 for all of them.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn each(&self, after: u64, visit: &mut dyn FnMut(Placed<'_>)) -> Result<(), JournalError> {
+        // A connection of its own: whoever visits may ask the journal for more.
+        let connection = format::connect(&self.0.path)?;
+        read::each(&connection, after, visit).map_err(self.failed())
     }
 
     /// Lists the runs, the newest last.
@@ -265,22 +246,11 @@ impl Journal {
     /// # Errors
     /// [`JournalError`].
     pub fn runs(&self) -> Result<Vec<RunSummary>, JournalError> {
-        let connection = self.connection();
-        let read = || -> rusqlite::Result<Vec<(String, u64, u64, u64)>> {
-            let mut select = connection.prepare_cached("SELECT run, COUNT(*), MIN(at_ms), MAX(at_ms) FROM event GROUP BY run ORDER BY MIN(position)")?;
-            let rows = select.query_map([], |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
-            })?;
-            rows.collect()
-        };
-        let rows = read().map_err(self.failed())?;
-        let summary = |(run, events, first_at_ms, last_at_ms): (String, u64, u64, u64)| {
+        let rows = read::runs(&self.reader()).map_err(self.failed())?;
+        let summary = |(run, events, first_at_ms, last_at_ms): read::Row| {
             let run = run
                 .parse()
-                .map_err(|e: flow::id::InvalidId| JournalError::Damaged {
-                    path: self.path(),
-                    why: e.to_string(),
-                })?;
+                .map_err(|error: flow::id::InvalidId| self.damaged(error.to_string()))?;
             Ok(RunSummary {
                 run,
                 events,
@@ -299,14 +269,24 @@ impl Journal {
         if bytes.len() > BLOB_BYTES_MAX {
             return Err(JournalError::TooLarge { bytes: bytes.len() });
         }
-        let digest = Digest::of(bytes);
-        self.connection()
-            .execute(
-                "INSERT OR IGNORE INTO blob (digest, bytes) VALUES (?1, ?2)",
-                params![digest.as_str(), bytes],
-            )
-            .map_err(self.failed())?;
-        Ok(digest)
+        let (digest, bytes) = (Digest::of(bytes), bytes.to_vec());
+        if self.has_blob(&digest)? {
+            return Ok(digest);
+        }
+        self.0
+            .writer
+            .ask(move |scope| append::blob(scope, &digest, &bytes))
+            .wait()
+    }
+
+    fn has_blob(&self, digest: &Digest) -> Result<bool, JournalError> {
+        let connection = self.reader();
+        let has = || {
+            connection
+                .prepare_cached("SELECT EXISTS (SELECT 1 FROM blob WHERE digest = ?1)")?
+                .query_row([digest.as_str()], |row| row.get(0))
+        };
+        has().map_err(self.failed())
     }
 
     /// Gives the bytes of a digest, checked against it; `None` when they were never kept.
@@ -315,7 +295,7 @@ impl Journal {
     /// [`JournalError::Damaged`] when the bytes are not those of the digest.
     pub fn get_blob(&self, digest: &Digest) -> Result<Option<Vec<u8>>, JournalError> {
         let found: Option<Vec<u8>> = self
-            .connection()
+            .reader()
             .query_row(
                 "SELECT bytes FROM blob WHERE digest = ?1",
                 [digest.as_str()],
@@ -324,41 +304,17 @@ impl Journal {
             .optional()
             .map_err(self.failed())?;
         match found {
-            Some(bytes) if Digest::of(&bytes) != *digest => Err(JournalError::Damaged {
-                path: self.path(),
-                why: format!("blob {digest} has other bytes"),
-            }),
+            Some(bytes) if Digest::of(&bytes) != *digest => {
+                Err(self.damaged(format!("blob {digest} has other bytes")))
+            }
             found => Ok(found),
         }
     }
 
-    /// Takes the run for this process alone, until the lock is dropped or the process dies.
-    ///
-    /// # Errors
-    /// [`JournalError::Locked`] when another process has it.
-    pub fn lock(&self, run: &RunId) -> Result<RunLock, JournalError> {
-        RunLock::take(&self.directory.join("locks"), run)
-    }
-
-    /// Whether some process has the run now.
-    pub fn is_locked(&self, run: &RunId) -> bool {
-        RunLock::is_held(&self.directory.join("locks"), run)
-    }
-}
-
-fn last(connection: &Connection, run: &RunId) -> rusqlite::Result<u64> {
-    connection
-        .prepare_cached("SELECT COALESCE(MAX(number), 0) FROM event WHERE run = ?1")?
-        .query_row([run.as_str()], |row| row.get(0))
-}
-
-fn failure(path: &Path, error: &rusqlite::Error) -> JournalError {
-    let (path, why) = (path.to_owned(), error.to_string());
-    match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => JournalError::Full { path },
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-            JournalError::Damaged { path, why }
+    fn damaged(&self, why: String) -> JournalError {
+        JournalError::Damaged {
+            path: self.0.path.clone(),
+            why,
         }
-        _ => JournalError::Unusable { path, why },
     }
 }

@@ -1,59 +1,139 @@
-//! One driver a run at a time: a file lock that dies with its process.
+//! File locks: a sign of life that dies with its process.
 
 use std::fs::File;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use flow::id::RunId;
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
-use crate::JournalError;
+use crate::error::{JournalError, unusable};
 
-/// Held by the one process that drives a run.
-#[derive(Debug)]
-pub struct RunLock {
-    _file: File,
+/// The lock files of a state directory.
+///
+/// ```text
+/// <run>.<token>         held by the process that has this lease, for as long as it lives
+/// <run>.<token>.effect  held, shared, by what is being done outside under the lease
+/// <run>                 held by moats that know no leases
+/// ```
+#[derive(Debug, Clone)]
+pub(crate) struct Locks {
+    directory: PathBuf,
 }
 
-impl RunLock {
-    pub(crate) fn take(directory: &Path, run: &RunId) -> Result<RunLock, JournalError> {
-        let path = directory.join(run.as_str());
-        let unusable = |error: std::io::Error| JournalError::Unusable {
-            path: path.clone(),
-            why: error.to_string(),
+/// Files of one lease; they go with it.
+#[derive(Debug)]
+pub(crate) struct LeaseLock {
+    path: PathBuf,
+    effect: PathBuf,
+    _held: File,
+}
+
+impl Locks {
+    pub(crate) fn of(state: &Path) -> Locks {
+        Locks {
+            directory: state.join("locks"),
+        }
+    }
+
+    fn path(&self, run: &RunId, token: u64) -> PathBuf {
+        self.directory.join(format!("{run}.{token}"))
+    }
+
+    fn effect_path(&self, run: &RunId, token: u64) -> PathBuf {
+        self.directory.join(format!("{run}.{token}.effect"))
+    }
+
+    /// The sign of life for a new lease. Nobody else can be making the same one: whoever asks has the journal for writing.
+    pub(crate) fn take(&self, run: &RunId, token: u64) -> Result<LeaseLock, JournalError> {
+        let path = self.path(run, token);
+        let taken = || -> std::io::Result<File> {
+            std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&self.directory)?;
+            let file = File::options().append(true).create(true).open(&path)?;
+            flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+            Ok(file)
         };
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(directory)
-            .map_err(unusable)?;
+        let held = taken().map_err(|error| unusable(&path, &error))?;
+        Ok(LeaseLock {
+            effect: self.effect_path(run, token),
+            path,
+            _held: held,
+        })
+    }
+
+    /// Whether the process that has this lease lives.
+    pub(crate) fn is_alive(&self, run: &RunId, token: u64) -> bool {
+        is_held(&self.path(run, token))
+    }
+
+    /// Whether a moat that knows no leases has the run. It looks at the file as well, for microseconds each time.
+    pub(crate) fn is_held_by_older(&self, run: &RunId) -> bool {
+        let path = self.directory.join(run.as_str());
+        (0..LOOKS).all(|look| {
+            if look > 0 {
+                std::thread::sleep(LOOK);
+            }
+            is_held(&path)
+        })
+    }
+
+    /// Keeps whoever takes the run over waiting, until it is dropped.
+    pub(crate) fn effect(&self, run: &RunId, token: u64) -> Result<File, JournalError> {
+        let path = self.effect_path(run, token);
+        let shared = || -> std::io::Result<File> {
+            let file = File::options().append(true).create(true).open(&path)?;
+            flock(&file, FlockOperation::LockShared)?;
+            Ok(file)
+        };
+        shared().map_err(|error| unusable(&path, &error))
+    }
+
+    /// Keeps the effects of a lease waiting, until it is dropped; `None` while there is one.
+    pub(crate) fn without_effect(
+        &self,
+        run: &RunId,
+        token: u64,
+    ) -> Result<Option<File>, JournalError> {
+        let path = self.effect_path(run, token);
         let file = File::options()
             .append(true)
             .create(true)
             .open(&path)
-            .map_err(unusable)?;
-        for attempt in 1.. {
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => break,
-                // It may be someone who only looks, and is gone at once.
-                Err(rustix::io::Errno::WOULDBLOCK) if attempt < LOOKS => std::thread::sleep(LOOK),
-                Err(rustix::io::Errno::WOULDBLOCK) => {
-                    return Err(JournalError::Locked { run: run.clone() });
-                }
-                Err(errno) => return Err(unusable(errno.into())),
-            }
+            .map_err(|error| unusable(&path, &error))?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(file)),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(errno) => Err(unusable(&path, &errno.into())),
         }
-        Ok(RunLock { _file: file })
     }
 
-    /// Whether a process holds it. A look takes it for a moment, shared.
-    pub(crate) fn is_held(directory: &Path, run: &RunId) -> bool {
-        File::open(directory.join(run.as_str())).is_ok_and(|file| {
-            flock(&file, FlockOperation::NonBlockingLockShared)
-                == Err(rustix::io::Errno::WOULDBLOCK)
-        })
+    /// Takes away what a lease that is over has left.
+    pub(crate) fn clear(&self, run: &RunId, token: u64) {
+        for path in [self.path(run, token), self.effect_path(run, token)] {
+            // What cannot be removed is a small file with an old number.
+            let _ = std::fs::remove_file(path);
+        }
     }
+}
+
+impl Drop for LeaseLock {
+    fn drop(&mut self) {
+        for path in [&self.path, &self.effect] {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// A look takes it for a moment, shared.
+fn is_held(path: &Path) -> bool {
+    File::open(path).is_ok_and(|file| {
+        flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
+    })
 }
 
 /// A look lasts microseconds.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use egress::{Body, Credential, Door, EgressError, Response, Secret};
+use egress::{Body, BoundSecret, Credential, Door, EgressError, InvalidSecret, Response, Secret};
 
 use crate::config::{Api, Config, KeySource, ModelSpec, Provider};
 use crate::conversation::{Conversation, Part};
@@ -26,6 +26,7 @@ const MESSAGE_CHARS_MAX: usize = 300;
 pub struct Models {
     config: Config,
     backoff: Backoff,
+    keys: Mutex<BTreeMap<String, Arc<BoundSecret>>>,
     doors: Mutex<BTreeMap<String, Arc<Door>>>,
 }
 
@@ -59,6 +60,7 @@ impl Models {
         Models {
             config,
             backoff,
+            keys: Mutex::default(),
             doors: Mutex::default(),
         }
     }
@@ -159,6 +161,40 @@ impl Models {
         }
     }
 
+    /// The keys of all providers, as far as they are there: what none of a guest's requests may hold. They are read now if no call has read them.
+    pub fn keys(&self) -> Vec<Arc<BoundSecret>> {
+        let providers = self.config.providers.iter();
+        providers
+            .filter_map(|(name, provider)| self.key(name, provider).ok().flatten())
+            .collect()
+    }
+
+    /// A provider's key, read once; none where it wants none.
+    fn key(
+        &self,
+        name: &str,
+        provider: &Provider,
+    ) -> Result<Option<Arc<BoundSecret>>, InvalidSecret> {
+        let Some(source) = &provider.key else {
+            return Ok(None);
+        };
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(key) = keys.get(name) {
+            return Ok(Some(Arc::clone(key)));
+        }
+        let secret = match source {
+            KeySource::Env(name) => Secret::from_env(name),
+            KeySource::File(path) => Secret::from_file(path),
+        }?;
+        // Its provider's door alone sends it: no request of a guest may take it anywhere.
+        let key = Arc::new(BoundSecret {
+            secret,
+            hosts: vec![],
+        });
+        keys.insert(name.to_owned(), Arc::clone(&key));
+        Ok(Some(key))
+    }
+
     fn way_to(&self, model: &str) -> Result<(&Provider, &ModelSpec, Arc<Door>), ModelError> {
         let spec = self.find(model).ok_or_else(|| ModelError::NotConfigured {
             model: model.into(),
@@ -175,7 +211,9 @@ impl Models {
         if let Some(door) = doors.get(name) {
             return Ok((provider, spec, door.clone()));
         }
-        let door = Arc::new(open(provider).map_err(|why| ModelError::Setup {
+        let key = self.key(name, provider).map_err(|error| error.to_string());
+        let door = key.and_then(|key| open(provider, key.as_deref()));
+        let door = Arc::new(door.map_err(|why| ModelError::Setup {
             provider: name.clone(),
             why,
         })?);
@@ -184,16 +222,9 @@ impl Models {
     }
 }
 
-fn open(provider: &Provider) -> Result<Door, String> {
-    let secret = match &provider.key {
-        Some(KeySource::Env(name)) => Some(Secret::from_env(name)),
-        Some(KeySource::File(path)) => Some(Secret::from_file(path)),
-        None => None,
-    };
-    let credential = secret
-        .transpose()
-        .map_err(|error| error.to_string())?
-        .map(|secret| Credential::new(&provider.key_header, &provider.key_format, secret))
+fn open(provider: &Provider, key: Option<&BoundSecret>) -> Result<Door, String> {
+    let credential = key
+        .map(|key| Credential::new(&provider.key_header, &provider.key_format, &key.secret))
         .transpose()
         .map_err(|error| error.to_string())?;
     let authorities = provider

@@ -369,6 +369,93 @@ fn a_provider_that_repeats_the_key_does_not_bring_it_back() {
     }
 }
 
+/// The key in base64, but for what shares bits with what stands beside it.
+const BASE64: &str = "c2stY2FuYXJ5LTkzY2";
+
+/// The key as a provider may give it back, and what of it must not come through.
+fn spellings() -> Vec<(String, String)> {
+    let each = |spell: fn(u8) -> String| KEY.bytes().map(spell).collect::<String>();
+    let hex = each(|byte| format!("{byte:02x}"));
+    let percent = each(|byte| format!("%{byte:02X}"));
+    vec![
+        (format!("{BASE64}Y="), BASE64.into()),
+        (hex.to_uppercase(), hex.to_uppercase()),
+        (hex.clone(), hex),
+        (percent.clone(), percent),
+    ]
+}
+
+#[test]
+fn a_key_comes_back_in_no_spelling_and_from_no_cut() {
+    for (spelling, core) in spellings() {
+        let echo = Answer::Says(vec![
+            text(&format!("your key is {spelling}")),
+            Say::Tool("look", json!({"key": spelling})),
+        ]);
+        let unknown = Answer::Status(401, None, format!("key {spelling} is unknown"));
+        for api in ["anthropic", "openai"] {
+            let reply = format!(
+                "{:?}",
+                call(api, vec![echo.clone()]).exchange.reply.unwrap()
+            );
+            assert!(!reply.contains(&core), "{reply}");
+            assert_eq!(reply.matches("[secret]").count(), 2, "{reply}");
+            let error = call(api, vec![unknown.clone()]).exchange.reply.unwrap_err();
+            let error = format!("{error} {error:?}");
+            assert!(
+                !error.contains(&core) && error.contains("[secret]"),
+                "{error}"
+            );
+        }
+    }
+    // Word by word: no piece of the stream holds it, and what is put together does.
+    let (one, other) = KEY.split_at(7);
+    let words = Answer::Says(vec![text("it is "), text(one), text(other), text(".")]);
+    let reply = format!("{:?}", call("openai", vec![words]).exchange.reply.unwrap());
+    assert!(reply.contains("it is [secret]."), "{reply}");
+    // Across the place where an error is cut off.
+    for length in 1..KEY.len() {
+        let blank = " ".repeat(16 * 1024 - "key ".len() - length);
+        let cut = call(
+            "openai",
+            vec![Answer::Garbled(401, format!("key {blank}{KEY} is unknown"))],
+        );
+        let error = format!("{:?}", cut.exchange.reply.unwrap_err());
+        assert!(!error.contains("sk"), "{length}: {error}");
+    }
+}
+
+#[test]
+fn keys_are_known_before_any_call_and_are_the_same_after_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("key");
+    let server = script(vec![good()]);
+    let models = models(&server, "openai", &path);
+    std::fs::remove_file(&path).unwrap();
+    assert!(models.keys().is_empty(), "what is not there is not known");
+    std::fs::write(&path, KEY).unwrap();
+    let known = models.keys();
+    assert_eq!(known.len(), 1);
+    assert!(
+        known[0].hosts.is_empty(),
+        "no guest's request takes it anywhere"
+    );
+    // The call is made with the key that is looked out for, whatever the file says by then.
+    std::fs::write(&path, "sk-another-key").unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let called = runtime.block_on(models.chat("m", &conversation(), &Purse::default()));
+    assert!(called.reply.is_ok());
+    let bearer = format!("Bearer {KEY}");
+    assert_eq!(
+        server.seen()[0].header("authorization"),
+        Some(bearer.as_str())
+    );
+    assert!(std::sync::Arc::ptr_eq(&known[0], &models.keys()[0]));
+}
+
 #[test]
 fn limits_and_refusals_are_told_apart() {
     for api in ["anthropic", "openai"] {

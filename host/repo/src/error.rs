@@ -36,6 +36,14 @@ pub enum StoreError {
         /// Which part differs.
         what: String,
     },
+    /// A pack or an index is not as git wrote it.
+    #[error("{} is damaged ({why}): `git fsck` in the repository shows what is lost", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
     /// An object is not in the store.
     #[error("the store does not hold {kind} {id}")]
     Missing {
@@ -67,6 +75,14 @@ pub enum StoreError {
     NotEmpty {
         /// The directory.
         path: PathBuf,
+    },
+    /// A name for a part of a tree that is no name.
+    #[error(
+        "{name:?} cannot name a part of a tree: lower-case letters, digits and `-`, at most 100"
+    )]
+    PartName {
+        /// The name.
+        name: String,
     },
     /// A name for a kept object that is no name.
     #[error("{name:?} cannot name a kept object: lower-case letters, digits and `-`, at most 64")]

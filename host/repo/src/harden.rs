@@ -4,7 +4,11 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use git2::{ConfigLevel, Error, Repository, RepositoryOpenFlags, opts};
+use git2::{ConfigLevel, Error, ErrorClass, ErrorCode, Repository, RepositoryOpenFlags, opts};
+
+use crate::backend;
+use crate::loose::Stores;
+use crate::{objects, packs};
 
 /// Which part of a repository is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,7 +19,8 @@ pub(crate) enum Part {
     Checkout,
 }
 
-/// Opens the repository whose git dir is exactly `git_dir`.
+/// Opens the repository whose git dir is exactly `git_dir`; its loose objects are read by our own code, and
+/// its indexes are whole.
 ///
 /// Nothing is searched for, no `.git` is appended, and no `GIT_*` variable is read (libgit2 reads those only with
 /// `FROM_ENV`).
@@ -25,7 +30,17 @@ pub(crate) fn open(git_dir: &Path, part: Part) -> Result<Repository, Error> {
     if part == Part::Store {
         flags |= RepositoryOpenFlags::BARE;
     }
-    Repository::open_ext(git_dir, flags, &[] as &[&OsStr])
+    let repo = Repository::open_ext(git_dir, flags, &[] as &[&OsStr])?;
+    let stores = objects::stores(&repo.commondir().join("objects"));
+    packs::check(&stores).map_err(|damaged| {
+        Error::new(
+            ErrorCode::GenericError,
+            ErrorClass::Odb,
+            damaged.to_string(),
+        )
+    })?;
+    backend::install(&repo, Stores::new(stores))?;
+    Ok(repo)
 }
 
 /// Makes libgit2 deaf to the machine's configuration, once.

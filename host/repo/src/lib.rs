@@ -7,6 +7,8 @@
 //!     └────── publish (CAS) ────────────┘  └───────────── import ─────────────────┘
 //! ```
 //!
+//! A worktree need not be a copy: [`Bases`] writes each tree out once, and worktrees are layers over it, or clones of it.
+//!
 //! Rules that every file here keeps:
 //! - the `git` program is never run, and nothing is discovered: a repository is opened by its git dir alone;
 //! - a worktree that somebody else wrote is read through directory handles, never through a symlink, and the bytes
@@ -14,6 +16,9 @@
 //! - attributes, filters, hooks and configuration of a tree or of the machine's user decide nothing here;
 //! - a branch moves by compare-and-swap, forwards only.
 
+mod backend;
+mod bases;
+mod clone;
 mod commit;
 mod create;
 mod diff;
@@ -21,15 +26,19 @@ mod error;
 mod harden;
 mod import;
 mod kept;
+mod loose;
 mod materialise;
 mod merge;
 mod mirror;
 pub mod names;
 mod objects;
 mod overlay;
+mod packs;
 mod source;
 mod tree;
+mod worktree;
 
+pub use bases::{Base, Bases, Keep, Part, Swept};
 pub use commit::{Identity, InvalidIdentity, Message};
 pub use create::create;
 pub use diff::{Diff, DiffLimits, FileChange, FileStatus};
@@ -46,3 +55,4 @@ pub use source::{
     SourceError,
 };
 pub use tree::EntryKind;
+pub use worktree::{Files, Means, Worktree};

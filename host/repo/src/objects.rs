@@ -9,6 +9,7 @@ use flow::id::{CommitId, TreeId};
 use git2::{ObjectType, Odb, OdbLookupFlags, OdbObject, Oid, Repository, Sort};
 
 use crate::error::{Doing, StoreError};
+use crate::packs;
 use crate::tree::{self, Bounds};
 
 /// Beyond this many new objects one flush of the whole file system is cheaper than one for each.
@@ -198,13 +199,38 @@ impl Copy<'_> {
     }
 }
 
+/// An object directory and those that it borrows from, itself first.
+pub(crate) fn stores(objects: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut left = vec![(objects.to_path_buf(), 0)];
+    while let Some((objects, depth)) = left.pop() {
+        if depth < ALTERNATES_DEPTH_MAX {
+            let list = fs::read_to_string(objects.join("info/alternates")).unwrap_or_default();
+            let alternates = list
+                .lines()
+                .filter(|l| !l.is_empty() && !l.starts_with('#'));
+            left.extend(alternates.map(|l| (objects.join(l), depth + 1)));
+        }
+        if !found.contains(&objects) {
+            found.push(objects);
+        }
+    }
+    found
+}
+
 /// Brings every pack of one object directory into another, by hard link where the file system allows.
 ///
 /// git never changes a pack once it has its name, so a link is as good as a copy.
 pub(crate) fn link_packs(from: &Path, to: &Path) -> Result<(), StoreError> {
-    let mut directories = vec![(from.to_path_buf(), 0)];
-    while let Some((objects, depth)) = directories.pop() {
+    for objects in stores(from) {
         for pack in packs_of(&objects.join("pack"))? {
+            let index = pack.with_extension("idx");
+            let known = index.file_name().map(|name| to.join("pack").join(name));
+            if known.is_some_and(|known| known.exists()) {
+                continue;
+            }
+            // Once in the mirror it would be asked first, however often the user mends it: so all of it is looked at.
+            packs::check_pack(&pack)?;
             // The index last: a pack counts as soon as its index is there.
             for extension in ["pack", "idx"] {
                 let source = pack.with_extension(extension);
@@ -213,13 +239,6 @@ pub(crate) fn link_packs(from: &Path, to: &Path) -> Result<(), StoreError> {
                 };
                 link(&source, &to.join("pack").join(name))?;
             }
-        }
-        if depth < ALTERNATES_DEPTH_MAX {
-            let list = fs::read_to_string(objects.join("info/alternates")).unwrap_or_default();
-            let alternates = list
-                .lines()
-                .filter(|l| !l.is_empty() && !l.starts_with('#'));
-            directories.extend(alternates.map(|l| (objects.join(l), depth + 1)));
         }
     }
     Ok(())

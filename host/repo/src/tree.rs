@@ -130,24 +130,34 @@ fn parse(mut data: &[u8]) -> Result<Vec<Item>, &'static str> {
         {
             return Err("its entries are doubled or out of order");
         }
+        // A file and a directory of one name need not be neighbours in git's order.
+        if item.is_tree()
+            && items
+                .binary_search_by(|i| order((&i.name, i.is_tree()), (&item.name, false)))
+                .is_ok()
+        {
+            return Err("two of its entries have one name");
+        }
         items.push(item);
         data = rest.get(21..).unwrap_or_default();
     }
     Ok(items)
 }
 
-/// git's order: a directory sorts as if its name ended in `/`.
 fn compare(a: &Item, b: &Item) -> Ordering {
-    let common = a.name.len().min(b.name.len());
-    let end = |item: &Item| {
-        item.name
-            .get(common)
+    order((&a.name, a.is_tree()), (&b.name, b.is_tree()))
+}
+
+/// git's order of names, each with whether it is a directory's: that sorts as if its name ended in `/`.
+fn order(a: (&[u8], bool), b: (&[u8], bool)) -> Ordering {
+    let common = a.0.len().min(b.0.len());
+    let end = |(name, is_tree): (&[u8], bool)| {
+        name.get(common)
             .copied()
-            .unwrap_or(if item.is_tree() { b'/' } else { 0 })
+            .unwrap_or(if is_tree { b'/' } else { 0 })
     };
-    a.name
-        .get(..common)
-        .cmp(&b.name.get(..common))
+    a.0.get(..common)
+        .cmp(&b.0.get(..common))
         .then_with(|| end(a).cmp(&end(b)))
 }
 
@@ -358,7 +368,13 @@ mod tests {
     fn broken_trees_are_refused() {
         let good = serialise(&mut [item(MODE_FILE, "a")]);
         let later = serialise(&mut [item(MODE_FILE, "b")]);
+        let twice = [
+            item(MODE_FILE, "a"),
+            item(MODE_FILE, "a.b"),
+            item(MODE_TREE, "a"),
+        ];
         for (data, why) in [
+            (serialise(&mut twice.clone()), "one name"),
             ([good.clone(), good.clone()].concat(), "doubled"),
             ([later, good.clone()].concat(), "order"),
             (good[..good.len() - 1].to_vec(), "no id"),

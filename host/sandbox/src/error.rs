@@ -70,6 +70,8 @@ pub enum CallError {
     Trap {
         /// What wasmtime says; may hold the guest's own names.
         message: String,
+        /// The beginning of what it printed, such as a panic's words: for its author, untrusted.
+        printed: String,
     },
     /// It used all its fuel.
     #[error("the skill used all its fuel")]
@@ -112,6 +114,8 @@ pub enum CallError {
     InvalidOutput {
         /// Where and how.
         why: String,
+        /// The beginning of what it printed: for its author, untrusted.
+        printed: String,
     },
     /// The worker could not load or link the component.
     #[error("the skill could not be opened in its worker: {why}")]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use capability::question::line_for_interface;
-use capability::{Capability, Grant};
+use capability::{Capability, Denial, Grant};
 use flow::id::Role;
 use wasmparser::{Encoding, Parser, Payload};
 
@@ -125,28 +125,23 @@ impl Imports {
                 import: import.clone(),
             });
         }
-        let granted = grant.interfaces();
-        for import in &self.host {
-            let interface = without_version(import);
-            let known = line_for_interface(interface).or(granted.contains(interface).then_some(""));
-            let Some(line) = known.filter(|_| is_wasi_02(import) || import.ends_with("@0.1.0"))
-            else {
-                return Err(LoadError::Unknown {
-                    import: import.clone(),
-                });
-            };
-            if !granted.contains(interface) {
-                let about = capability_of(interface);
-                let mut withheld = grant.withheld().iter();
-                let withheld = withheld.find(|denial| Some(denial.capability) == about);
-                let line = withheld.map_or_else(|| line.to_owned(), |denial| denial.line.clone());
-                return Err(LoadError::NotGranted {
-                    import: import.clone(),
-                    line,
-                });
-            }
+        match self.host.iter().find_map(|import| refused(import, grant)) {
+            Some(error) => Err(error),
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Every interface that would be linked and that the grant does not hold, where [`check`](Imports::check) tells of the first only.
+    pub fn not_granted(&self, grant: &Grant) -> Vec<Denial> {
+        let refused = self.host.iter().filter_map(|import| refused(import, grant));
+        refused
+            .filter_map(|error| match error {
+                LoadError::NotGranted { import, line } => {
+                    Some(Denial::new(Capability::Interface, import, line))
+                }
+                _ => None,
+            })
+            .collect()
     }
 
     /// Whether this is a plain WASI command, which only the role `job` may be.
@@ -186,6 +181,29 @@ fn is_wasi_02(name: &str) -> bool {
     let version = name.split_once('@').map_or("", |(_, version)| version);
     let patch = version.strip_prefix("0.2.").unwrap_or("");
     name.starts_with("wasi:") && !patch.is_empty() && patch.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// Why this import is not linked under the grant, if it is not.
+fn refused(import: &str, grant: &Grant) -> Option<LoadError> {
+    let granted = grant.interfaces();
+    let interface = without_version(import);
+    let known = line_for_interface(interface).or(granted.contains(interface).then_some(""));
+    let Some(line) = known.filter(|_| is_wasi_02(import) || import.ends_with("@0.1.0")) else {
+        return Some(LoadError::Unknown {
+            import: import.to_owned(),
+        });
+    };
+    if granted.contains(interface) {
+        return None;
+    }
+    let about = capability_of(interface);
+    let mut withheld = grant.withheld().iter();
+    let withheld = withheld.find(|denial| Some(denial.capability) == about);
+    let line = withheld.map_or_else(|| line.to_owned(), |denial| denial.line.clone());
+    Some(LoadError::NotGranted {
+        import: import.to_owned(),
+        line,
+    })
 }
 
 /// What must be granted for an interface to be linked.

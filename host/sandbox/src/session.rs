@@ -278,11 +278,12 @@ fn answer(
             Err(error) => {
                 return Err(CallError::InvalidOutput {
                     why: format!("what the command printed is no JSON: {error}"),
+                    printed: cut(done.printed, STORY_BYTES_MAX),
                 });
             }
         },
         Ok(value) => value,
-        Err(failure) => return Err(failure_of(failure, limits)),
+        Err(failure) => return Err(failure_of(failure, limits, done.printed)),
     };
     if output.to_string().len() as u64 > limits.output_bytes {
         return Err(CallError::OutputTooLarge {
@@ -303,11 +304,13 @@ fn answer(
     })
 }
 
-fn failure_of(failure: Failure, limits: &Limits) -> CallError {
+fn failure_of(failure: Failure, limits: &Limits, printed: String) -> CallError {
     let story = |why| cut(why, STORY_BYTES_MAX);
+    let printed = story(printed);
     match failure {
         Failure::Trap(message) => CallError::Trap {
             message: story(message),
+            printed,
         },
         Failure::OutOfFuel => CallError::OutOfFuel,
         Failure::OutOfTime => CallError::OutOfTime {
@@ -317,6 +320,9 @@ fn failure_of(failure: Failure, limits: &Limits) -> CallError {
             memory_bytes: limits.memory_bytes,
         },
         Failure::InvalidInput(why) => CallError::InvalidInput { why: story(why) },
-        Failure::InvalidOutput(why) => CallError::InvalidOutput { why: story(why) },
+        Failure::InvalidOutput(why) => CallError::InvalidOutput {
+            why: story(why),
+            printed,
+        },
     }
 }

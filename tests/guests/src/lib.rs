@@ -28,6 +28,7 @@ impl Guest for Probe {
             "write" => {
                 told(fs::write(path, input["text"].as_str().unwrap_or("")).map(|()| Value::Null))
             }
+            "reread" => told(reread(path, input["count"].as_u64().unwrap_or(0))),
             "list" => told(fs::read_dir(path).map(|entries| {
                 let mut names: Vec<_> = entries
                     .flatten()
@@ -224,6 +225,15 @@ fn insisted(input: &Value) -> Value {
 }
 
 /// Computes, and tells the host of it a thousand times in all.
+/// Opens and reads the file so often; says how many bytes that were.
+fn reread(path: &str, count: u64) -> std::io::Result<Value> {
+    let mut bytes = 0;
+    for _ in 0..count {
+        bytes += fs::read(path)?.len();
+    }
+    Ok(json!(bytes))
+}
+
 fn toiled(count: u64) -> Value {
     let mut sum = 0u64;
     for n in 0..count {

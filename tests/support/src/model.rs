@@ -25,6 +25,8 @@ pub enum Answer {
     Stops(&'static str, Vec<Say>),
     /// An error, with the seconds of its `retry-after`, if any.
     Status(u16, Option<u32>, String),
+    /// An error whose body is no JSON.
+    Garbled(u16, String),
     /// The stream ends in the middle of the answer.
     BreaksOff(Vec<Say>),
     /// The stream says that the provider is overloaded.
@@ -119,6 +121,7 @@ fn answer(answer: &Answer, anthropic: bool, request: &Request, stream: &mut TcpS
                 json!({ "type": "error", "error": { "type": "stand_in", "message": message } });
             whole(stream, *status, &headers, &body.to_string());
         }
+        Answer::Garbled(status, body) => whole(stream, *status, &[], body),
         Answer::BreaksOff(says) => {
             let events = events(says, "end_turn");
             begin_stream(stream);

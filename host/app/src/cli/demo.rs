@@ -171,6 +171,7 @@ fn releases(house: &House, run: &Run) -> anyhow::Result<Option<driver::Releases>
         mirror,
         deploy,
         target: (commit.clone(), tree),
+        held: None,
     }))
 }
 

@@ -13,6 +13,7 @@ mod skill;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
@@ -32,6 +33,9 @@ pub struct Arguments {
     /// Where moat keeps its state.
     #[arg(long, global = true, env = "MOAT_HOME", value_name = "DIR")]
     home: Option<PathBuf>,
+    /// After how long without a sign of life another moat may take over a run that this one drives.
+    #[arg(long, global = true, env = "MOAT_LEASE", value_name = "TIME", default_value = "30s", value_parser = lease)]
+    lease: Duration,
     /// Print JSON, for programs.
     #[arg(long, global = true)]
     json: bool,
@@ -69,6 +73,7 @@ enum Command {
 pub async fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     let shared = Shared {
         home: arguments.home,
+        lease: arguments.lease,
         json: arguments.json,
     };
     match arguments.command {
@@ -89,6 +94,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<Exit> {
 /// What every command may need.
 pub struct Shared {
     home: Option<PathBuf>,
+    lease: Duration,
     json: bool,
 }
 
@@ -117,7 +123,16 @@ impl Shared {
     fn house_at(&self, home: &std::path::Path) -> anyhow::Result<Arc<House>> {
         only_ours(home)?;
         let program = std::env::current_exe().context("this program cannot tell its own path")?;
-        Ok(Arc::new(House::open(home, &program)?))
+        Ok(Arc::new(House::open(home, &program)?.leasing(self.lease)))
+    }
+}
+
+/// Shorter, a busy machine would lose its runs; longer, one that stands still would keep them for a day.
+fn lease(text: &str) -> Result<Duration, String> {
+    match capability::quantity::millis(text) {
+        Ok(ms @ 1_000..=3_600_000) => Ok(Duration::from_millis(ms)),
+        Ok(_) => Err("from 1s to 1h".into()),
+        Err(error) => Err(error.to_string()),
     }
 }
 

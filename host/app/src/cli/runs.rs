@@ -58,7 +58,7 @@ fn list(shared: &Shared) -> anyhow::Result<Exit> {
         // One run of a newer moat must not hide the others.
         match driver::load(&house.journal, &summary.run) {
             Ok((state, _)) => {
-                let driven = house.journal.is_locked(&summary.run);
+                let driven = house.journal.is_driven(&summary.run);
                 rows.push((summary.run, Some((state, driven))));
             }
             Err(_) => rows.push((summary.run, None)),
@@ -108,7 +108,7 @@ fn show(shared: &Shared, id: &str) -> anyhow::Result<Exit> {
         println!(
             "{}",
             text::json(
-                &json!({"summary": run::summary(&state, house.journal.is_locked(&run)), "events": events})
+                &json!({"summary": run::summary(&state, house.journal.is_driven(&run)), "events": events})
             )?
         );
     } else {

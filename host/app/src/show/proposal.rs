@@ -6,24 +6,7 @@ use super::page::{Item, Page, Section, Tone};
 
 /// Lays out a proposal.
 pub fn of(proposal: &Proposal) -> Page {
-    let asked = proposal.needed.len() + proposal.added.len();
-    let verdict = match asked {
-        0 => Item::labelled(
-            Tone::Good,
-            "Recorded",
-            "it needed nothing beyond its grant.",
-        ),
-        1 => Item::labelled(
-            Tone::Moderate,
-            "Recorded",
-            "it needed 1 thing beyond its grant.",
-        ),
-        more => Item::labelled(
-            Tone::Moderate,
-            "Recorded",
-            format!("it needed {more} things beyond its grant."),
-        ),
-    };
+    let verdict = verdict(proposal);
     let mut sections = vec![
         Section::of(
             "Used, and not granted by this repository",
@@ -49,6 +32,15 @@ pub fn of(proposal: &Proposal) -> Page {
                 .collect(),
         ),
         Section::of(
+            "Imported, and not declared: what it needs of it shows when it is called with the example below",
+            "",
+            proposal
+                .imported
+                .iter()
+                .map(|one| refused(one, Tone::Moderate))
+                .collect(),
+        ),
+        Section::of(
             "Given for this call: whether it was used is not recorded",
             "",
             proposal.unrecorded.iter().map(Item::plain).collect(),
@@ -61,17 +53,40 @@ pub fn of(proposal: &Proposal) -> Page {
         items: vec![],
         code: code.to_owned(),
     };
-    sections.push(code(
-        "Proposed skill.toml",
-        "From one call: look at what another input needs before you use it.",
-        &proposal.manifest,
-    ));
+    let intro = match proposal.ended {
+        true => "From one call: look at what another input needs before you use it.",
+        false => {
+            "From a call that did not get far enough to tell what it can do without: nothing is taken away."
+        }
+    };
+    sections.push(code("Proposed skill.toml", intro, &proposal.manifest));
     sections.push(code("Proposed grant for moat.toml", "", &proposal.grant));
     Page {
         title: "What this call needed".into(),
         about: vec![],
         verdict,
         sections,
+    }
+}
+
+fn verdict(proposal: &Proposal) -> Item {
+    let asked = proposal.needed.len() + proposal.added.len() + proposal.imported.len();
+    let needed = match asked {
+        0 => "it needed nothing beyond its grant".to_owned(),
+        1 => "it needed 1 thing beyond its grant".to_owned(),
+        more => format!("it needed {more} things beyond its grant"),
+    };
+    let tone = match asked {
+        0 if proposal.ended => Tone::Good,
+        _ => Tone::Moderate,
+    };
+    match proposal.ended {
+        true => Item::labelled(tone, "Recorded", format!("{needed}.")),
+        false => Item::labelled(
+            tone,
+            "Recorded as far as it got",
+            format!("{needed}; what it would have needed after that is not known."),
+        ),
     }
 }
 

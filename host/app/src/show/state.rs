@@ -132,6 +132,12 @@ pub fn next_steps(run: &Run) -> Vec<String> {
             steps.push(format!("moat runs cancel {id}"));
             steps
         }
+        // Asked again, triage would ask the same again.
+        (_, Some(Parking::Unclear { .. })) => vec![
+            format!("moat runs show {id}      # the dossier"),
+            "moat run \"TEXT\"    # a new run, of a report that answers it".to_owned(),
+            format!("moat runs cancel {id}"),
+        ],
         (_, Some(_)) => vec![
             format!("moat runs show {id}      # the dossier"),
             format!(

@@ -6,7 +6,6 @@ use std::fmt::Display;
 use super::{Grant, Running};
 use crate::denial::{Capability, Denial};
 use crate::network::{Method, NetworkRule};
-use crate::origin::Origin;
 
 /// Something that one grant allows and another does not.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +27,7 @@ impl Grant {
                             .what
                             .strip_prefix(&one.what)
                             .is_some_and(|arguments| arguments.starts_with(' ')),
-                        Capability::Network => asks_for(&denial.what, &one.what),
+                        Capability::Network => asks_for(denial, &one.what),
                         _ => false,
                     })
         };
@@ -143,16 +142,10 @@ impl Running {
 }
 
 /// Whether a refused request, `METHOD ORIGIN/PATH`, is one that a rule would allow.
-fn asks_for(request: &str, rule: &str) -> bool {
-    let read = || {
-        let (method, url) = request.split_once(' ')?;
-        let (scheme, rest) = url.split_once("://")?;
-        let at = rest.find('/').unwrap_or(rest.len());
-        let (authority, path) = rest.split_at(at);
-        let rule = NetworkRule::parse(rule).ok()?;
-        let origin = Origin::parse(scheme, authority).ok()?;
-        let method: Method = method.parse().ok()?;
-        Some(rule.allows(&origin, &method, path))
-    };
-    read().unwrap_or(false)
+fn asks_for(denial: &Denial, rule: &str) -> bool {
+    let rule = NetworkRule::parse(rule).ok();
+    rule.zip(denial.request()).is_some_and(|(rule, request)| {
+        let method: Result<Method, _> = request.method.parse();
+        method.is_ok_and(|method| rule.allows(&request.origin, &method, &request.path))
+    })
 }

@@ -6,6 +6,7 @@ use super::check::{is_plain_name, sentence};
 use super::raw::{RawCredential, RawNetwork};
 use super::{CredentialRequest, NetworkRequest};
 use crate::config::{ConfigError, Source};
+use crate::header::Header;
 use crate::network::{HostPattern, InvalidRule, Methods, NetworkRule, PathPrefix};
 use crate::origin::{Origin, Scheme};
 
@@ -63,26 +64,6 @@ pub(super) fn network_request(
     })
 }
 
-/// Headers that mean something to the connection or to the host's own rules: no secret goes there.
-const REFUSED_HEADERS: [&str; 16] = [
-    "host",
-    "content-length",
-    "content-type",
-    "transfer-encoding",
-    "connection",
-    "keep-alive",
-    "te",
-    "trailer",
-    "upgrade",
-    "expect",
-    "forwarded",
-    "via",
-    "range",
-    "accept-encoding",
-    "content-encoding",
-    "user-agent",
-];
-
 pub(super) fn credential_request(
     raw: Spanned<RawCredential>,
     source: Source<'_>,
@@ -104,7 +85,7 @@ pub(super) fn credential_request(
         && header
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || b == b'-');
-    if !token || REFUSED_HEADERS.contains(&header.as_str()) || header.starts_with("proxy-") {
+    if !token || !Header::of(&header).may_carry_a_secret() {
         return Err(refuse(
             "the header is no name of a header that can carry a secret",
         ));

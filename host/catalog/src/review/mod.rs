@@ -18,7 +18,7 @@ use serde::Serialize;
 
 pub use combination::Combination;
 pub use imports::{Found, Imports};
-pub use proposal::{Proposal, recording};
+pub use proposal::{Proposal, Recorded, recording};
 pub use risk::Risk;
 pub use update::{Side, Update};
 pub use usage::{Refused, Use, Used, tightened};

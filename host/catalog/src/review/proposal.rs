@@ -3,18 +3,34 @@
 use std::collections::BTreeSet;
 
 use capability::power::Left;
-use capability::{ConfigError, Denial, Grant, Manifest, Policy, ProjectGrant, Source};
+use capability::{Capability, ConfigError, Denial, Grant, Manifest, Policy, ProjectGrant, Source};
 use serde::Serialize;
 
 use super::usage::{Use, Used, tightened};
 use super::{Refused, Withheld};
 
+/// What is known of a call that was recorded.
+#[derive(Debug, Clone, Copy)]
+pub struct Recorded<'a> {
+    /// What it used.
+    pub usage: &'a Use,
+    /// What was refused to it; an interface that was not linked is one of these.
+    pub denials: &'a [(Denial, u32)],
+    /// Whether it had a result. Of one that trapped, met a limit, gave up or was not even loaded nobody knows what it would have used.
+    pub ended: bool,
+}
+
 /// What comes of a recorded call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Proposal {
+    /// Whether the call had a result. Without one nothing is taken away from the manifest.
+    pub ended: bool,
     /// What it used and the project does not grant, with the line that would.
     pub needed: Vec<Withheld>,
+    /// Interfaces that it imports and no line declares. What it would have asked of them is not known; in the proposal stands an example where the
+    /// policy allows that, so that another call tells.
+    pub imported: Vec<Refused>,
     /// What it was given for this call without a record of whether it used it: files and variables.
     pub unrecorded: Vec<String>,
     /// What was refused to it and is asked for in the proposal.
@@ -63,26 +79,34 @@ impl Proposal {
         manifest: &Manifest,
         project: Option<&ProjectGrant>,
         policy: &Policy,
-        usage: &Use,
-        denials: &[(Denial, u32)],
+        recorded: Recorded<'_>,
     ) -> Result<Proposal, ConfigError> {
         let granted = Grant::compute(manifest, project, policy);
-        let (needed, unrecorded) = missing(manifest, &granted, usage);
-        let mut proposed = tightened(manifest, usage).unwrap_or_else(|| manifest.clone());
-        let (mut added, mut refused) = (Vec::new(), Vec::new());
-        for (denial, times) in denials {
+        let (needed, unrecorded) = missing(manifest, &granted, recorded);
+        let tight = tightened(manifest, recorded.usage).filter(|_| recorded.ended);
+        let mut proposed = tight.unwrap_or_else(|| manifest.clone());
+        let (mut added, mut refused, mut imported) = (Vec::new(), Vec::new(), Vec::new());
+        let mut lines = BTreeSet::new();
+        for (denial, times) in recorded.denials {
             let one = Refused {
                 what: format!("{}: {}", denial.capability, denial.what),
                 line: denial.line.clone(),
                 times: u64::from(*times),
             };
-            match proposed.with_denied(denial) {
-                Some(more) if is_allowed(&proposed, &more, policy)? => {
-                    proposed = more;
-                    added.push(one);
-                }
-                _ => refused.push(one),
+            let more = match proposed.with_denied(denial) {
+                // Two interfaces may come by one line.
+                _ if !lines.insert(&denial.line) => None,
+                Some(more) if is_allowed(&proposed, &more, policy)? => Some(more),
+                _ => None,
+            };
+            let is_undeclared =
+                denial.capability == Capability::Interface && denial.line.starts_with("skill.toml");
+            match more.is_some() {
+                _ if is_undeclared => imported.push(one),
+                true => added.push(one),
+                false => refused.push(one),
             }
+            proposed = more.unwrap_or(proposed);
         }
         let mut grant = proposed.whole_grant();
         if let Some(project) = project {
@@ -92,7 +116,9 @@ impl Proposal {
             grant.time = project.wall_ms.map(capability::quantity::of_millis);
         }
         Ok(Proposal {
+            ended: recorded.ended,
             needed,
+            imported,
             unrecorded,
             added,
             refused,
@@ -114,35 +140,32 @@ fn is_allowed(before: &Manifest, more: &Manifest, policy: &Policy) -> Result<boo
 }
 
 /// What was used beyond the project's grant, and what nobody can tell of.
-fn missing(manifest: &Manifest, granted: &Grant, usage: &Use) -> (Vec<Withheld>, Vec<String>) {
+fn missing(
+    manifest: &Manifest,
+    granted: &Grant,
+    recorded: Recorded<'_>,
+) -> (Vec<Withheld>, Vec<String>) {
     let (mut needed, mut unrecorded) = (Vec::new(), Vec::new());
     let mut seen = BTreeSet::new();
     for asked in manifest.powers() {
         if granted.leaves(&asked.power) == Left::All {
             continue;
         }
-        match usage.of(&asked.power) {
+        match recorded.usage.of(&asked.power) {
             Used::Times(_) => {
-                let capability = asked.power.capability();
-                let what = asked.power.to_string();
-                let of_it = |denial: &&Denial| {
-                    denial.capability == capability && what.contains(&denial.what)
-                };
-                let line = granted
-                    .withheld()
-                    .iter()
-                    .find(of_it)
-                    .map(|denial| denial.line.clone());
-                if seen.insert(what.clone()) {
-                    needed.push(Withheld {
-                        capability: capability.to_string(),
-                        what,
-                        line: line.unwrap_or_default(),
-                    });
+                for denial in granted.withheld_of(&asked.power) {
+                    let one = Withheld {
+                        capability: denial.capability.to_string(),
+                        what: asked.power.to_string(),
+                        line: denial.line.clone(),
+                    };
+                    if seen.insert((one.what.clone(), one.line.clone())) {
+                        needed.push(one);
+                    }
                 }
             }
-            Used::Unknown => unrecorded.push(asked.power.to_string()),
-            Used::Never => {}
+            Used::Never if recorded.ended => {}
+            Used::Never | Used::Unknown => unrecorded.push(asked.power.to_string()),
         }
     }
     (needed, unrecorded)
@@ -165,8 +188,8 @@ mod tests {
     }
 
     /// A call that ran `test`, and was refused a command, a program and a model.
-    fn proposal(project: Option<&ProjectGrant>) -> Proposal {
-        let manifest = Manifest::parse(MANIFEST, "skill.toml").unwrap();
+    fn proposal(manifest: &str, project: Option<&ProjectGrant>, ended: bool) -> Proposal {
+        let manifest = Manifest::parse(manifest, "skill.toml").unwrap();
         let policy = Policy::parse(POLICY, "policy.toml").unwrap();
         let grant = Grant::compute(
             &manifest,
@@ -187,7 +210,18 @@ mod tests {
             grant.may_use_model("large").unwrap_err(),
         ];
         let denials = denials.map(|one| (one, 1));
-        Proposal::of(&manifest, project, &policy, &usage, &denials).unwrap()
+        let recorded = Recorded {
+            usage: &usage,
+            denials: &denials,
+            ended,
+        };
+        Proposal::of(&manifest, project, &policy, recorded).unwrap()
+    }
+
+    fn powers(text: &str) -> Vec<String> {
+        let manifest = Manifest::parse(text, "skill.toml").unwrap();
+        let powers = manifest.powers();
+        powers.iter().map(|one| one.power.to_string()).collect()
     }
 
     #[test]
@@ -195,15 +229,9 @@ mod tests {
         let project = granted(
             "skill = \"x\"\nread = [\"src\"]\nexcept = [\"src/secret\"]\ntime = \"500ms\"\n",
         );
-        let found = proposal(Some(&project));
-        let proposed = Manifest::parse(&found.manifest, "skill.toml").unwrap();
-        let powers: Vec<String> = proposed
-            .powers()
-            .iter()
-            .map(|one| one.power.to_string())
-            .collect();
+        let found = proposal(MANIFEST, Some(&project), true);
         assert_eq!(
-            powers,
+            powers(&found.manifest),
             [
                 "read and change `src`",
                 "run the project's command `test`",
@@ -227,6 +255,82 @@ mod tests {
             (project.except.patterns(), Some(500))
         );
         assert_eq!(grant.commands, ["test", "lint"]);
+    }
+
+    #[test]
+    fn a_call_without_a_result_takes_nothing_away() {
+        let found = proposal(MANIFEST, None, false);
+        assert_eq!(
+            powers(&found.manifest),
+            [
+                "read and change `src`",
+                "run the project's command `test`",
+                "run the project's command `build`",
+                "run the project's command `lint`",
+                "call the model `small`"
+            ]
+        );
+        assert_eq!(
+            found.unrecorded,
+            [
+                "read and change `src`",
+                "run the project's command `build`",
+                "call the model `small`"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_command_that_only_lacks_its_network_is_told_the_line_for_that() {
+        let network = MANIFEST.replace(
+            "project = \"test\"\n",
+            "project = \"test\"\nnetwork = true\n",
+        ) + "[[network]]\nhost = \"x.example.com\"\nmethods = [\"GET\"]\nreason = \"r\"\n";
+        let lines = |grant: &str| {
+            let found = proposal(&network, Some(&granted(grant)), true);
+            let lines = found.needed.into_iter().map(|one| one.line);
+            lines.collect::<Vec<_>>()
+        };
+        let line = |addition| format!("moat.toml, [[grant]] skill = \"x\": {addition}");
+        let (online, commands) = (line("online = [\"test\"]"), line("commands = [\"test\"]"));
+        assert_eq!(
+            lines("skill = \"x\"\ncommands = [\"test\"]\n"),
+            vec![online.clone()]
+        );
+        assert_eq!(lines("skill = \"x\"\n"), vec![online, commands]);
+    }
+
+    #[test]
+    fn an_interface_that_nobody_declares_is_asked_for_by_an_example() {
+        let manifest = Manifest::parse(MANIFEST, "skill.toml").unwrap();
+        let import = |name: &str, line: &str| (Denial::new(Capability::Interface, name, line), 1);
+        let line = |name| capability::question::line_for_interface(name).unwrap();
+        let requests = "wasi:http/outgoing-handler";
+        let denials = [
+            import("moat:host/release@0.1.0", line("moat:host/release")),
+            import("wasi:http/outgoing-handler@0.2.6", line(requests)),
+            import("wasi:http/types@0.2.6", line(requests)),
+            import(
+                "moat:host/model@0.1.0",
+                "policy.toml, [[ceiling]] role = \"job\": models = [\"small\"]",
+            ),
+        ];
+        let usage = Use::detailed();
+        let recorded = Recorded {
+            usage: &usage,
+            denials: &denials,
+            ended: false,
+        };
+        let wide = POLICY.replace("models", "network = [\"*.example.com\"]\nmodels");
+        for (policy, asked) in [(POLICY, 0), (&wide, 1)] {
+            let policy = Policy::parse(policy, "policy.toml").unwrap();
+            let found = Proposal::of(&manifest, None, &policy, recorded).unwrap();
+            let proposed = Manifest::parse(&found.manifest, "skill.toml").unwrap();
+            assert_eq!(proposed.network.len(), asked, "{found:?}");
+            assert!(proposed.release.is_none(), "the policy allows none");
+            assert_eq!(found.imported.len(), 3);
+            assert_eq!((found.added.len(), found.refused.len()), (0, 1));
+        }
     }
 
     #[test]

@@ -101,6 +101,61 @@ async fn a_layer_that_is_missing_is_named_and_nothing_is_executed() {
     }
 }
 
+/// No cgroup bounds a command: its namespace of them, the number of processes that its pid namespace takes, and limits a process do. A machine
+/// on which one of these cannot be had runs nothing; whether it has cgroups is all the same.
+#[tokio::test]
+async fn without_what_stands_in_for_cgroups_nothing_is_executed() {
+    let place = Place::new();
+    // A kernel without such namespaces, and one whose owner allows no more of them.
+    for errno in [libc::EINVAL, libc::ENOSPC] {
+        let tried = attempt(
+            &place,
+            &format!("{}.1.{errno}", libc::SYS_unshare),
+            Level::Namespaces,
+        )
+        .await;
+        assert_eq!(
+            (step(&tried).as_str(), &tried.portrait),
+            ("namespaces", &None)
+        );
+    }
+    let whole = attempt(&place, "none", Level::Namespaces).await;
+    assert!(whole.portrait.is_some());
+    let mut refused = BTreeMap::<String, BTreeSet<i64>>::new();
+    for number in [libc::SYS_prlimit64, libc::SYS_openat, libc::SYS_write] {
+        for nth in 0..whole.calls[&number] {
+            let fault = format!("{number}.{nth}.{}", libc::EACCES);
+            let tried = attempt(&place, &fault, Level::Namespaces).await;
+            match &tried.result {
+                Ok(_) => assert_eq!(tried.portrait, whole.portrait, "call {number}, the {nth}th"),
+                Err(_) => {
+                    assert_eq!(tried.portrait, None, "call {number}, the {nth}th");
+                    refused.entry(step(&tried)).or_default().insert(number);
+                }
+            }
+        }
+    }
+    let by = |step: &str| refused.get(step).cloned().unwrap_or_default();
+    assert!(by("limits").contains(&libc::SYS_prlimit64), "{refused:?}");
+    // Before Linux 6.14 root is refused altogether, and for others the limit of their own processes stands in its place.
+    let pid_max = "/proc/sys/kernel/pid_max";
+    let is_bounded = place
+        .sh(&format!("test \"$(cat {pid_max})\" -lt 10000"))
+        .await;
+    if is_bounded.ending == Ending::Exited(0) {
+        assert_eq!(
+            by("process limit"),
+            BTreeSet::from([libc::SYS_openat, libc::SYS_write]),
+            "{refused:?}"
+        );
+    }
+    // Nothing of a cgroup is inside, to join or to widen.
+    let inside = place
+        .sh("cat /proc/self/cgroup | cut -d: -f3 | grep -v '^/$'; ls -A /sys/fs/cgroup /sys 2>/dev/null; grep -E ' - cgroup2? ' /proc/self/mountinfo; true")
+        .await;
+    assert_eq!(text(&inside.stdout), "");
+}
+
 #[tokio::test]
 async fn without_landlock_nothing_is_executed_unless_the_owner_says_so() {
     let place = Place::new();

@@ -29,6 +29,7 @@ pub(crate) async fn perform(context: &Context, commit: &CommitId) -> Result<Vec<
         mirror: context.mirror.clone(),
         deploy,
         target: (commit.clone(), tree.clone()),
+        held: Some(context.ledger.held().clone()),
     };
     let view = skill_view(context, &pipeline.skill, &tree)?;
     let target = Target {

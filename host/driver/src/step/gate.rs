@@ -54,7 +54,7 @@ pub(crate) async fn perform(
         .iter()
         .find(|gate| gate.name == *name)
         .ok_or_else(|| setup(name.as_str(), &"the pipeline has no such gate"))?;
-    let directory = context.house.run_dir(&run.opened.run);
+    let directory = context.directory();
     let baseline = run
         .baseline
         .as_ref()
@@ -173,7 +173,7 @@ async fn command(
     let (root, scratch) = (view.root(), view.scratch());
     let on_view = OnView {
         house: run.house,
-        project: run.project,
+        env: &run.project.env,
         root: &root,
         scratch: &scratch,
         writes: Writes::ToView,

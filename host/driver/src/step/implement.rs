@@ -49,12 +49,7 @@ pub(crate) async fn perform(context: &Context, attempt: u32) -> Result<Vec<Event
             crate::step::failed(flow::event::Cause::Skill, "worktree", error.to_string(), "")
         })?;
     context
-        .mirror
-        .keep(
-            &run.opened.run,
-            &format!("attempt-{attempt}"),
-            import.tree.clone(),
-        )
+        .keep(&format!("attempt-{attempt}"), import.tree.clone())
         .map_err(|error| setup("mirror", &error))?;
     let candidate = Candidate {
         tree: import.tree,
@@ -82,8 +77,7 @@ pub(crate) async fn perform(context: &Context, attempt: u32) -> Result<Vec<Event
 fn left(context: &Context, run: &Run, view: &View, grant: &Grant) -> Option<TreeId> {
     let kept = || {
         let import = view.import(&context.mirror, &run.base.tree, grant).ok()?;
-        let run = &run.opened.run;
-        let kept = context.mirror.keep(run, "blocked", import.tree.clone());
+        let kept = context.keep("blocked", import.tree.clone());
         kept.ok().map(|()| import.tree)
     };
     kept().filter(|tree| *tree != run.base.tree)

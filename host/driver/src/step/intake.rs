@@ -41,7 +41,6 @@ pub(crate) fn skill_view(
         .skills
         .get(&skill.name)
         .ok_or_else(|| setup(skill.name.as_str(), &"the skill is not at hand"))?;
-    let run = context.ledger.run().opened.run;
-    View::of_grant(&context.house.run_dir(&run), &context.mirror, tree, grant)
+    View::of_grant(&context.directory(), &context.mirror, tree, grant)
         .map_err(|error| setup("worktree", &error))
 }

@@ -68,8 +68,7 @@ pub(crate) fn prepare(context: &Context) -> Result<Vec<Event>, Failed> {
         }
     };
     context
-        .mirror
-        .keep(&run.opened.run, "merge", commit.clone())
+        .keep("merge", commit.clone())
         .map_err(|error| git(&error))?;
     Ok(vec![Event::MergePrepared { onto, commit, tree }])
 }
@@ -110,6 +109,7 @@ pub(crate) fn move_branch(
         .ledger
         .append(vec![intent])
         .map_err(|error| setup("merge", &error))?;
+    let _effect = (context.ledger.effect()).map_err(|error| setup("merge", &error))?;
     // Asked again after a crash between the move and its record, `publish` finds the branch where it should be.
     match context.source.publish(&context.mirror, branch, from, to) {
         Ok(published) => {

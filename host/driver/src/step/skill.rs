@@ -21,7 +21,7 @@ use crate::models::{StepModels, Trouble};
 use crate::network::StepNetwork;
 use crate::record::{About, CallRecord};
 use crate::releases::Releases;
-use crate::services::StepServices;
+use crate::services::{StepServices, granted_env};
 use crate::step::{Failed, failed, setup};
 use crate::view::View;
 
@@ -69,6 +69,7 @@ pub(crate) async fn call<I: Serialize, O: DeserializeOwned>(
     let services = Arc::new(StepServices {
         house: context.house.clone(),
         project: context.project.clone(),
+        env: granted_env(&context.project, grant),
         root: Some(view.root()),
         scratch: view.scratch(),
         releases,
@@ -83,10 +84,6 @@ pub(crate) async fn call<I: Serialize, O: DeserializeOwned>(
         watcher: context.watcher.clone(),
         record,
     });
-    let env = grant
-        .env()
-        .filter_map(|name| Some((name.to_owned(), context.project.env.get(name)?.clone())))
-        .collect();
     let input = serde_json::to_value(input).map_err(|error| setup(source, &error))?;
     let call = Call {
         role,
@@ -96,7 +93,7 @@ pub(crate) async fn call<I: Serialize, O: DeserializeOwned>(
             writable: view.writable(grant),
         }),
         grant: grant.clone(),
-        env,
+        env: services.env.clone().into_iter().collect(),
     };
     let answer = tokio::time::timeout(
         wall,

@@ -2,22 +2,12 @@
 
 use std::io::{Error, ErrorKind, Result};
 
+use capability::header::ends_with_the_connection;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::proxy::refusal::Refusal;
 use crate::proxy::wire::Wire;
 use crate::reply::{Reply, ReplyBody};
-
-/// Framing and the connection are this proxy's own.
-const NOT_PASSED_ON: &[&str] = &[
-    "connection",
-    "content-length",
-    "keep-alive",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
 
 /// How the end of an answer is known.
 enum End {
@@ -48,7 +38,8 @@ where
     };
     let mut head = status_line(reply.status).into_bytes();
     for (name, value) in &reply.headers {
-        if !NOT_PASSED_ON.contains(&name.as_str()) {
+        // Framing and the connection are this proxy's own.
+        if !ends_with_the_connection(name) {
             line(&mut head, name, value);
         }
     }

@@ -1,23 +1,9 @@
 //! A request's head, read strictly: what two readers could take for two things is no request.
 
+use capability::header::{FIELDS_MAX, ends_with_the_connection};
 use capability::origin::Origin;
 
 use crate::proxy::refusal::{EXPECTATION, MALFORMED, Refusal, UPGRADE, VERSION};
-
-/// Header fields of one request.
-const FIELDS_MAX: usize = 100;
-
-/// For one connection only, or this proxy's to set.
-const HOP_BY_HOP: &[&str] = &[
-    "connection",
-    "content-length",
-    "expect",
-    "host",
-    "keep-alive",
-    "te",
-    "trailer",
-    "transfer-encoding",
-];
 
 /// A request's head.
 #[derive(Debug)]
@@ -109,11 +95,7 @@ impl Head {
     /// The headers that are for the host.
     pub(crate) fn for_host(&self) -> Vec<(String, Vec<u8>)> {
         let listed: Vec<String> = listed(&self.headers).collect();
-        let is_here = |name: &String| {
-            HOP_BY_HOP.contains(&name.as_str())
-                || name.starts_with("proxy-")
-                || listed.contains(name)
-        };
+        let is_here = |name: &String| ends_with_the_connection(name) || listed.contains(name);
         let fields = self.headers.iter();
         fields.filter(|(name, _)| !is_here(name)).cloned().collect()
     }

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use capability::Denial;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 
 use crate::error::EgressError;
@@ -43,6 +43,9 @@ pub(crate) struct Inner {
     bodies: Arc<Semaphore>,
     bodies_max: u32,
     denials: Mutex<BTreeMap<Denial, u32>>,
+    /// Those that were not yet told by [`Proxy::news`].
+    fresh: Mutex<Vec<Denial>>,
+    came: Notify,
 }
 
 impl Proxy {
@@ -60,6 +63,8 @@ impl Proxy {
             bodies: Arc::new(Semaphore::new(bodies_max as usize)),
             bodies_max,
             denials: Mutex::default(),
+            fresh: Mutex::default(),
+            came: Notify::new(),
             visit,
         })))
     }
@@ -93,6 +98,18 @@ impl Proxy {
         }
     }
 
+    /// Waits until something was refused that had not been refused before, and gives it: each once, and to one who asks.
+    pub async fn news(&self) -> Vec<Denial> {
+        loop {
+            let fresh = self.0.fresh.lock();
+            let fresh = std::mem::take(&mut *fresh.unwrap_or_else(PoisonError::into_inner));
+            if !fresh.is_empty() {
+                return fresh;
+            }
+            self.0.came.notified().await;
+        }
+    }
+
     /// What was refused so far, and how often.
     pub fn denials(&self) -> Vec<(Denial, u32)> {
         let denials = self.0.denials.lock();
@@ -116,6 +133,12 @@ impl Inner {
                 "as many lines as there are different ones",
             ),
         };
+        let is_new = !denials.contains_key(&denial);
+        if is_new {
+            let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
+            fresh.push(denial.clone());
+            self.came.notify_one();
+        }
         let times = denials.entry(denial).or_insert(0);
         *times = times.saturating_add(1);
     }

@@ -66,7 +66,7 @@ fn open(vault: &Vault) -> Result<Door, Unavailable> {
         TokenSource::Env(name) => env::read(name),
         TokenSource::File(path) => file::read(path),
     }?;
-    let credential = Credential::new("x-vault-token", "{}", token).map_err(setup)?;
+    let credential = Credential::new("x-vault-token", "{}", &token).map_err(setup)?;
     let authorities = vault.authorities.as_ref().map(|path| {
         let from = format!("the file {}", path.display());
         std::fs::read(path).map_err(|error| unreadable(&from, &error))

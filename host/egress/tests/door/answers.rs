@@ -1,5 +1,6 @@
 //! What comes back: filtered, bounded in bytes and time, and never from another visit's connection.
 
+use std::io::{Read as _, Write as _};
 use std::time::{Duration, Instant};
 
 use egress::{Clamps, RequestError, Timeouts};
@@ -353,6 +354,86 @@ async fn a_connection_that_was_closed_meanwhile_is_made_anew() {
         assert!(begun.elapsed() < Duration::from_secs(10));
     }
     assert!(server.connections() >= 2);
+}
+
+fn read_to(stream: &mut std::net::TcpStream, end: &str) -> String {
+    let mut text = String::new();
+    while !text.ends_with(end) {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        text.push(char::from(byte[0]));
+    }
+    text
+}
+
+/// A POST with a body, as something that must not be done twice.
+fn posting(at: &str) -> egress::Request {
+    let mut request = asking("POST", at);
+    request.body = b"once".to_vec();
+    request
+}
+
+#[tokio::test]
+async fn what_a_closed_connection_never_took_is_sent_once_on_a_new_one() {
+    // It is closed at a moment when nobody here can notice: this runtime has one thread, which waits until it is done. When it goes on, the
+    // close and the end of the pause are found at once; the test is woken first, and asks over a connection that only looks open.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = format!("http://api.test:{}", listener.local_addr().unwrap().port());
+    let (close, asked_to) = std::sync::mpsc::channel::<()>();
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let (mut kept, _) = listener.accept().unwrap();
+        read_to(&mut kept, "\r\n\r\n");
+        kept.write_all(&ok("ok")).unwrap();
+        asked_to.recv().unwrap();
+        drop(kept);
+        tell.send(String::new()).unwrap();
+        let (mut anew, _) = listener.accept().unwrap();
+        tell.send(read_to(&mut anew, "once")).unwrap();
+        anew.write_all(&ok("done")).unwrap();
+    });
+    let world = World::new(None);
+    let visit = world.visit(&Granted::default().at(&at).private(&at));
+    fetch(&visit, get(&at)).await.unwrap();
+    let mut pause = std::pin::pin!(tokio::time::sleep(Duration::from_millis(1)));
+    tokio::select! {
+        biased;
+        () = &mut pause => {}
+        () = std::future::ready(()) => {}
+    }
+    close.send(()).unwrap();
+    told.recv().unwrap();
+    std::thread::sleep(Duration::from_millis(20));
+    pause.await;
+    assert_eq!(fetch(&visit, posting(&at)).await.unwrap().1, "done");
+    assert!(told.recv().unwrap().starts_with("POST / "));
+}
+
+#[tokio::test]
+async fn what_may_have_been_seen_is_not_sent_again() {
+    for begins_an_answer in [false, true] {
+        let (server, world, granted, at) = plain(
+            move |request, wire| {
+                if request.starts_with("POST") {
+                    if begins_an_answer {
+                        let _ = wire.write_all(b"HTTP/1.1 2").and_then(|()| wire.flush());
+                    }
+                    return Then::Close;
+                }
+                let _ = wire.write_all(&ok("ok")).and_then(|()| wire.flush());
+                Then::KeepOn
+            },
+            Clamps::default(),
+        );
+        let visit = world.visit(&granted);
+        fetch(&visit, get(&at)).await.unwrap();
+        let error = fetch(&visit, posting(&at)).await.unwrap_err();
+        assert_eq!(error, RequestError::BrokeOff);
+        // On the connection that was kept, and on no other.
+        assert_eq!(server.connections(), 1);
+        let seen = server.requests();
+        assert_eq!(seen.iter().filter(|one| one.starts_with("POST")).count(), 1);
+    }
 }
 
 #[tokio::test]

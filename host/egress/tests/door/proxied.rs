@@ -248,6 +248,31 @@ async fn what_is_not_granted_is_refused_recorded_and_never_seen_outside() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_refusal_is_told_at_once_and_no_other_is() {
+    let scene = Scene::new();
+    let running = Running::new(&scene.world, &scene.granted).await;
+    let asks = |path: &str| {
+        let request = format!("GET http://api.test{path} HTTP/1.1\r\nHost: api.test\r\n\r\n");
+        assert_eq!(status(&running.say(request.as_bytes())), "403");
+    };
+    let nothing = || tokio::time::timeout(Duration::from_millis(50), running.proxy.news());
+    assert!(nothing().await.is_err());
+    let proxy = Arc::clone(&running.proxy);
+    let waiting = tokio::spawn(async move { proxy.news().await });
+    asks("/one");
+    let told = waiting.await.unwrap();
+    assert_eq!(told.len(), 1);
+    assert!(told[0].what.ends_with("/one"), "{told:?}");
+    asks("/one");
+    assert!(nothing().await.is_err(), "it was told");
+    asks("/two");
+    asks("/three");
+    assert_eq!(running.proxy.news().await.len(), 2);
+    let times = running.proxy.denials().into_iter().map(|(_, times)| times);
+    assert_eq!(times.sum::<u32>(), 4, "all are counted");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connect_is_no_tunnel_for_another_host_or_protocol() {
     let scene = Scene::new();
     let running = Running::new(&scene.world, &scene.granted).await;

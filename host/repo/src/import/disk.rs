@@ -9,6 +9,7 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::RefusedReason;
+use super::walk::Form;
 
 /// What a directory entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub(super) enum OnDisk {
     File,
     Symlink,
     Directory,
+    /// In a layer: the base's entry is gone.
+    Whiteout,
     Other(RefusedReason),
 }
 
@@ -32,8 +35,15 @@ pub(super) struct Content {
 pub(super) enum NotRead {
     Refused(RefusedReason),
     TooLarge(u64),
+    /// A layer holds what no mount of ours makes.
+    Foreign(&'static str),
     Failed(std::io::Error),
 }
+
+/// Where an overlay in a user namespace (`userxattr`) keeps what it notes.
+const OPAQUE: &str = "user.overlay.opaque";
+const REDIRECT: &str = "user.overlay.redirect";
+const METACOPY: &str = "user.overlay.metacopy";
 
 const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
@@ -64,7 +74,7 @@ pub(super) fn device(directory: impl AsFd) -> Result<u64, Errno> {
 }
 
 /// The names in a directory, with what they are; stops above `max`.
-pub(super) fn entries(directory: &OwnedFd, max: u64) -> Result<Option<Listing>, Errno> {
+pub(super) fn entries(directory: &OwnedFd, max: u64, form: Form) -> Result<Option<Listing>, Errno> {
     let mut found = Vec::new();
     for entry in Dir::read_from(directory)? {
         let entry = entry?;
@@ -76,14 +86,24 @@ pub(super) fn entries(directory: &OwnedFd, max: u64) -> Result<Option<Listing>, 
             return Ok(None);
         }
         let mut kind = entry.file_type();
-        if kind == FileType::Unknown {
+        let mut is_whiteout = false;
+        if kind == FileType::Unknown || (kind == FileType::CharacterDevice && form == Form::Layer) {
             match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) => kind = FileType::from_raw_mode(stat.st_mode),
+                Ok(stat) => {
+                    kind = FileType::from_raw_mode(stat.st_mode);
+                    is_whiteout = kind == FileType::CharacterDevice
+                        && form == Form::Layer
+                        && stat.st_rdev == 0;
+                }
                 Err(Errno::NOENT) => continue,
                 Err(e) => return Err(e),
             }
         }
-        found.push((name.to_vec(), on_disk(kind)));
+        let on_disk = match is_whiteout {
+            true => OnDisk::Whiteout,
+            false => on_disk(kind),
+        };
+        found.push((name.to_vec(), on_disk));
     }
     Ok(Some(found))
 }
@@ -105,6 +125,7 @@ fn on_disk(kind: FileType) -> OnDisk {
 pub(super) fn read_file(
     directory: &OwnedFd,
     name: &[u8],
+    form: Form,
     size_max: impl Fn(u64) -> u64,
 ) -> Result<Content, NotRead> {
     // NONBLOCK: the name may be a pipe by now, and opening must not wait for its other end.
@@ -114,6 +135,9 @@ pub(super) fn read_file(
         rustix::fs::openat(directory, name, flags, Mode::empty()).map_err(refused_or_failed)?;
     let stat = rustix::fs::fstat(&handle).map_err(|e| NotRead::Failed(e.into()))?;
     accept(&stat).map_err(NotRead::Refused)?;
+    if form == Form::Layer && mark(&handle, METACOPY)?.is_some() {
+        return Err(NotRead::Foreign("a file without its content (metacopy)"));
+    }
     let size = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
     let max = size_max(size);
     if size > max {
@@ -133,6 +157,29 @@ pub(super) fn read_file(
     })
 }
 
+/// Whether a directory of a layer hides the one below it.
+pub(super) fn is_opaque(directory: &OwnedFd) -> Result<bool, NotRead> {
+    if mark(directory, REDIRECT)?.is_some() {
+        return Err(NotRead::Foreign("a directory that was moved (redirect)"));
+    }
+    match mark(directory, OPAQUE)?.as_deref() {
+        None => Ok(false),
+        Some(b"y") => Ok(true),
+        Some(_) => Err(NotRead::Foreign("an unknown mark on a directory (opaque)")),
+    }
+}
+
+/// What an overlay noted on a file; longer notes are cut.
+fn mark(file: &OwnedFd, name: &str) -> Result<Option<Vec<u8>>, NotRead> {
+    let mut value = [0; 16];
+    match rustix::fs::fgetxattr(file, name, &mut value) {
+        Ok(length) => Ok(Some(value.get(..length).unwrap_or(&value).to_vec())),
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
+        Err(Errno::RANGE) => Ok(Some(value.to_vec())),
+        Err(e) => Err(NotRead::Failed(e.into())),
+    }
+}
+
 /// Reads the target of a symlink.
 pub(super) fn read_link(directory: &OwnedFd, name: &[u8]) -> Result<Vec<u8>, NotRead> {
     let target = rustix::fs::readlinkat(directory, name, Vec::new()).map_err(refused_or_failed)?;
@@ -143,7 +190,9 @@ fn accept(stat: &Stat) -> Result<(), RefusedReason> {
     match on_disk(FileType::from_raw_mode(stat.st_mode)) {
         OnDisk::File => {}
         OnDisk::Other(reason) => return Err(reason),
-        OnDisk::Symlink | OnDisk::Directory => return Err(RefusedReason::Unreadable),
+        OnDisk::Symlink | OnDisk::Directory | OnDisk::Whiteout => {
+            return Err(RefusedReason::Unreadable);
+        }
     }
     if stat.st_nlink > 1 {
         return Err(RefusedReason::HardLink);

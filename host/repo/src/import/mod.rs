@@ -3,6 +3,7 @@
 mod disk;
 mod findings;
 mod ignored;
+mod take;
 mod walk;
 
 use std::path::Path;
@@ -13,6 +14,7 @@ use crate::error::{Doing, StoreError};
 use crate::mirror::Mirror;
 use crate::names::NameFault;
 use crate::objects;
+use walk::{Form, Walk};
 
 /// What an import takes, and where it stops.
 ///
@@ -185,6 +187,14 @@ pub enum ImportError {
         /// The limit.
         max: usize,
     },
+    /// A layer that no mount of moat's made.
+    #[error("{path} holds {what}, which no overlay of moat's makes: the layer is not taken")]
+    Layer {
+        /// Where.
+        path: String,
+        /// What it is.
+        what: &'static str,
+    },
     /// The store or the machine failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -203,11 +213,35 @@ impl Mirror {
         base: &TreeId,
         rules: &ImportRules<'_>,
     ) -> Result<ImportReport, ImportError> {
+        self.take_in(directory, base, rules, Form::Whole)
+    }
+
+    /// Reads the upper directory of an overlay over a directory that was materialised from `base`, and makes the tree that the two together
+    /// are: what [`Mirror::import`] would find where the overlay is mounted, by looking only at what differs.
+    ///
+    /// The overlay must be one with `userxattr`, without `metacopy` and without `redirect_dir`, and not mounted any more.
+    #[tracing::instrument(level = "debug", skip_all)]
+    pub fn import_layer(
+        &self,
+        upper: &Path,
+        base: &TreeId,
+        rules: &ImportRules<'_>,
+    ) -> Result<ImportReport, ImportError> {
+        self.take_in(upper, base, rules, Form::Layer)
+    }
+
+    fn take_in(
+        &self,
+        directory: &Path,
+        base: &TreeId,
+        rules: &ImportRules<'_>,
+        form: Form,
+    ) -> Result<ImportReport, ImportError> {
         let repo = self.repository()?;
         let odb = repo.odb().doing("open the objects")?;
         let base = objects::oid(base.as_str())?;
         let root = disk::open_root(directory).map_err(|e| StoreError::io("open", directory, e))?;
-        let mut walk = walk::Walk::new(&odb, rules, directory, &root)?;
+        let mut walk = Walk::new(&odb, rules, directory, &root, form)?;
         let id = walk.root(&root, base)?;
         let (report, written) = walk.finish(objects::tree_id(id)?);
         objects::flush(&self.objects_dir(), &written)?;

@@ -5,47 +5,59 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use flow::id::TreeId;
-use git2::{ObjectType, Odb, Oid};
+use git2::{Odb, Oid};
 
-use super::disk::{self, NotRead, OnDisk};
+use super::disk::{self, OnDisk};
 use super::findings::Findings;
 use super::ignored::Ignored;
-use super::{ChangeKind, ImportError, ImportReport, ImportRules, RefusedReason};
-use crate::error::{Doing, StoreError};
+use super::{ImportError, ImportReport, ImportRules, RefusedReason};
+use crate::error::StoreError;
 use crate::materialise;
 use crate::names;
-use crate::tree::{self, EntryKind, Item, MODE_EXECUTABLE, MODE_FILE, MODE_LINK, MODE_TREE};
+use crate::tree::{self, Item};
+
+/// What a directory that is imported holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// All that is there.
+    Whole,
+    /// The upper layer of an overlay: what differs from the base.
+    Layer,
+}
 
 pub(super) struct Walk<'a> {
-    odb: &'a Odb<'a>,
-    rules: &'a ImportRules<'a>,
-    directory: &'a Path,
-    device: u64,
-    ignored: Ignored,
-    written: Vec<Oid>,
+    pub(super) odb: &'a Odb<'a>,
+    pub(super) rules: &'a ImportRules<'a>,
+    pub(super) directory: &'a Path,
+    pub(super) form: Form,
+    pub(super) device: u64,
+    pub(super) ignored: Ignored,
+    pub(super) written: Vec<Oid>,
     entries: u64,
-    report: Findings,
+    pub(super) report: Findings,
 }
 
 /// A directory on its way through the walk.
-struct Place<'p> {
+pub(super) struct Place<'p> {
     /// Its handle; none where only the base has it.
-    handle: Option<&'p OwnedFd>,
+    pub(super) handle: Option<&'p OwnedFd>,
     /// Its path from the root, empty for the root.
-    path: &'p str,
-    depth: usize,
+    pub(super) path: &'p str,
+    pub(super) depth: usize,
     /// Whether an ignored directory encloses it: then nothing untracked below counts.
-    ignored: bool,
+    pub(super) ignored: bool,
+    /// Whether it lies over the base's: then what it does not hold is as in the base, and not gone.
+    pub(super) merged: bool,
 }
 
 /// What is there now and what the base has, by name.
 type Pairs = BTreeMap<Vec<u8>, (Option<OnDisk>, Option<Item>)>;
 
 /// One name in a directory: what is there now, and what the base has.
-struct Pair {
-    path: String,
-    disk: Option<OnDisk>,
-    base: Option<Item>,
+pub(super) struct Pair {
+    pub(super) path: String,
+    pub(super) disk: Option<OnDisk>,
+    pub(super) base: Option<Item>,
 }
 
 impl<'a> Walk<'a> {
@@ -54,6 +66,7 @@ impl<'a> Walk<'a> {
         rules: &'a ImportRules<'a>,
         directory: &'a Path,
         root: &OwnedFd,
+        form: Form,
     ) -> Result<Self, StoreError> {
         let device = disk::device(root).map_err(|e| StoreError::io("open", directory, e))?;
         let (ignored, written, report) = (Ignored::default(), Vec::new(), Findings::default());
@@ -61,6 +74,7 @@ impl<'a> Walk<'a> {
             odb,
             rules,
             directory,
+            form,
             device,
             ignored,
             written,
@@ -71,11 +85,13 @@ impl<'a> Walk<'a> {
 
     pub(super) fn root(&mut self, handle: &OwnedFd, base: Oid) -> Result<Oid, ImportError> {
         let items = tree::read(self.odb, base)?;
+        let merged = self.form == Form::Layer && !self.is_opaque(handle, "")?;
         let place = Place {
             handle: Some(handle),
             path: "",
             depth: 0,
             ignored: false,
+            merged,
         };
         let result = self.directory(&place, &items)?;
         if same(&result, &items) {
@@ -90,7 +106,11 @@ impl<'a> Walk<'a> {
     }
 
     /// The entries that a directory has after the import.
-    fn directory(&mut self, place: &Place<'_>, base: &[Item]) -> Result<Vec<Item>, ImportError> {
+    pub(super) fn directory(
+        &mut self,
+        place: &Place<'_>,
+        base: &[Item],
+    ) -> Result<Vec<Item>, ImportError> {
         if place.depth > self.rules.depth_max && place.handle.is_some() {
             return Err(ImportError::TooDeep {
                 path: place.path.to_owned(),
@@ -106,6 +126,14 @@ impl<'a> Walk<'a> {
         let entered = self.ignored.enter(self.odb, place.path, base)?;
         let mut result = Vec::with_capacity(base.len());
         for (name, (disk, base)) in self.pairs(place, base)? {
+            let disk = match disk {
+                None if place.merged => {
+                    result.extend(base);
+                    continue;
+                }
+                Some(OnDisk::Whiteout) => None,
+                other => other,
+            };
             let before = result.len();
             self.name(place, &name, disk, base, &mut result)?;
             debug_assert!(result.len() <= before + 1);
@@ -121,7 +149,7 @@ impl<'a> Walk<'a> {
         let mut pairs = Pairs::new();
         if let Some(handle) = place.handle {
             let left = self.rules.entries_max.saturating_sub(self.entries);
-            let listed = disk::entries(handle, left)
+            let listed = disk::entries(handle, left, self.form)
                 .map_err(|e| StoreError::io("list", &self.directory.join(place.path), e))?;
             let Some(listed) = listed else {
                 return Err(ImportError::TooManyEntries {
@@ -203,247 +231,10 @@ impl<'a> Walk<'a> {
                 self.report.refuse(pair.path, reason);
                 pair.base
             }
-            None => self.take_absence(place, pair)?,
+            None | Some(OnDisk::Whiteout) => self.take_absence(place, pair)?,
         };
         result.extend(taken);
         Ok(())
-    }
-
-    fn take_directory(
-        &mut self,
-        place: &Place<'_>,
-        name: &[u8],
-        pair: Pair,
-    ) -> Result<Option<Item>, ImportError> {
-        let Pair { path, base, .. } = pair;
-        let base_tree = base.clone().filter(Item::is_tree);
-        let replaces = base.is_some() && base_tree.is_none();
-        if replaces && !(self.rules.writable)(&path) {
-            self.report.refuse(path, RefusedReason::NotWritable);
-            return Ok(base);
-        }
-        let Some(parent) = place.handle else {
-            return Ok(base);
-        };
-        let handle = match disk::open_directory(parent, name, self.device) {
-            Ok(handle) => handle,
-            Err(NotRead::Failed(e)) => {
-                return Err(StoreError::io("open", &self.directory.join(&path), e).into());
-            }
-            Err(NotRead::Refused(reason)) => {
-                self.report.refuse(path, reason);
-                return Ok(base);
-            }
-            Err(NotRead::TooLarge(_)) => return Ok(base),
-        };
-        let items = base_tree
-            .as_ref()
-            .map(|b| tree::read(self.odb, b.id))
-            .transpose()?
-            .unwrap_or_default();
-        let inner = Place {
-            handle: Some(&handle),
-            path: &path,
-            depth: place.depth + 1,
-            ignored: place.ignored || self.ignored.matches(&path, true),
-        };
-        let result = self.directory(&inner, &items)?;
-        if replaces {
-            self.report.change(path, ChangeKind::Deleted);
-        }
-        self.subtree(name, base_tree, &items, result)
-    }
-
-    fn take_leaf(
-        &mut self,
-        place: &Place<'_>,
-        name: &[u8],
-        pair: Pair,
-    ) -> Result<Option<Item>, ImportError> {
-        let base_tree = pair.base.clone().filter(Item::is_tree);
-        if let Some(base_tree) = base_tree {
-            // The writer put a file where a directory was: fine if nothing in that directory must stay.
-            let items = tree::read(self.odb, base_tree.id)?;
-            let gone = Place {
-                handle: None,
-                path: &pair.path,
-                depth: place.depth + 1,
-                ignored: place.ignored,
-            };
-            let kept = self.directory(&gone, &items)?;
-            if !kept.is_empty() {
-                self.report.refuse(pair.path, RefusedReason::DirectoryStays);
-                return self.subtree(name, Some(base_tree), &items, kept);
-            }
-            let path = pair.path.clone();
-            let taken = self.take_content(place, name, Pair { base: None, ..pair })?;
-            if taken.is_none() {
-                // The file was refused, so the directory stands.
-                self.report.forget_changes(&path);
-                return Ok(Some(base_tree));
-            }
-            return Ok(taken);
-        }
-        self.take_content(place, name, pair)
-    }
-
-    /// Takes a file or symlink where the base has a leaf or nothing.
-    fn take_content(
-        &mut self,
-        place: &Place<'_>,
-        name: &[u8],
-        pair: Pair,
-    ) -> Result<Option<Item>, ImportError> {
-        let Pair { path, disk, base } = pair;
-        let Some(parent) = place.handle else {
-            return Ok(base);
-        };
-        let is_link = disk == Some(OnDisk::Symlink);
-        let base_size = match &base {
-            Some(item) => self.odb.read_header(item.id).doing("read an object")?.0 as u64,
-            None => 0,
-        };
-        let file_max = self.rules.file_bytes_max;
-        let read = if is_link {
-            disk::read_link(parent, name).map(|bytes| disk::Content {
-                bytes,
-                executable: false,
-            })
-        } else {
-            // A large file is read only if it can be the base's, unchanged.
-            disk::read_file(parent, name, |size| {
-                if base.is_some() && size == base_size {
-                    size
-                } else {
-                    file_max
-                }
-            })
-        };
-        let content = match read {
-            Ok(content) => content,
-            Err(NotRead::Refused(reason)) => {
-                self.report.refuse(path, reason);
-                return Ok(base);
-            }
-            Err(NotRead::TooLarge(size)) => {
-                return Err(ImportError::FileTooLarge {
-                    path,
-                    size,
-                    max: file_max,
-                });
-            }
-            Err(NotRead::Failed(e)) => {
-                return Err(StoreError::io("read", &self.directory.join(&path), e).into());
-            }
-        };
-        self.report.files += 1;
-        self.report.bytes += content.bytes.len() as u64;
-        if self.report.bytes > self.rules.bytes_max {
-            return Err(ImportError::TooManyBytes {
-                path,
-                max: self.rules.bytes_max,
-            });
-        }
-        if is_link && !names::link_is_contained(&content.bytes, place.depth) {
-            self.report.refuse(path, RefusedReason::SymlinkEscapes);
-            return Ok(base);
-        }
-        let id = Oid::hash_object(ObjectType::Blob, &content.bytes).doing("hash a file")?;
-        let kind = if is_link {
-            EntryKind::Symlink
-        } else {
-            EntryKind::File {
-                executable: content.executable,
-            }
-        };
-        if let Some(base) = &base
-            && base.id == id
-            && base.kind() == kind
-        {
-            return Ok(Some(base.clone()));
-        }
-        if !(self.rules.writable)(&path) {
-            self.report.refuse(path, RefusedReason::NotWritable);
-            return Ok(base);
-        }
-        let size = content.bytes.len() as u64;
-        if size > file_max {
-            return Err(ImportError::FileTooLarge {
-                path,
-                size,
-                max: file_max,
-            });
-        }
-        let is_file = |item: &Item| matches!(item.kind(), EntryKind::File { .. });
-        let change = match &base {
-            None => ChangeKind::Added,
-            Some(base) if base.id == id && is_file(base) && !is_link => ChangeKind::ModeChanged,
-            Some(_) => ChangeKind::Modified,
-        };
-        if base.as_ref().is_none_or(|b| b.id != id) {
-            self.written.push(
-                self.odb
-                    .write(ObjectType::Blob, &content.bytes)
-                    .doing("write a file into the store")?,
-            );
-        }
-        self.report.change(path, change);
-        let mode = match kind {
-            EntryKind::Symlink => MODE_LINK,
-            EntryKind::File { executable: true } => MODE_EXECUTABLE,
-            _ => MODE_FILE,
-        };
-        Ok(Some(Item {
-            mode,
-            name: name.to_vec(),
-            id,
-        }))
-    }
-
-    /// The base has something that is not there any more.
-    fn take_absence(&mut self, place: &Place<'_>, pair: Pair) -> Result<Option<Item>, ImportError> {
-        let Pair { path, base, .. } = pair;
-        let Some(item) = base else { return Ok(None) };
-        if item.is_tree() {
-            let items = tree::read(self.odb, item.id)?;
-            let gone = Place {
-                handle: None,
-                path: &path,
-                depth: place.depth + 1,
-                ignored: place.ignored,
-            };
-            let kept = self.directory(&gone, &items)?;
-            let name = item.name.clone();
-            return self.subtree(&name, Some(item), &items, kept);
-        }
-        if !(self.rules.writable)(&path) {
-            self.report.refuse(path, RefusedReason::NotWritable);
-            return Ok(Some(item));
-        }
-        self.report.change(path, ChangeKind::Deleted);
-        Ok(None)
-    }
-
-    fn subtree(
-        &mut self,
-        name: &[u8],
-        base: Option<Item>,
-        items: &[Item],
-        result: Vec<Item>,
-    ) -> Result<Option<Item>, ImportError> {
-        if let Some(base) = base
-            && same(&result, items)
-        {
-            return Ok(Some(base));
-        }
-        if result.is_empty() {
-            return Ok(None);
-        }
-        Ok(Some(Item {
-            mode: MODE_TREE,
-            name: name.to_vec(),
-            id: self.write_tree(result)?,
-        }))
     }
 
     /// Refuses new names that a file system which ignores case cannot hold next to the others.
@@ -471,14 +262,14 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn write_tree(&mut self, items: Vec<Item>) -> Result<Oid, ImportError> {
+    pub(super) fn write_tree(&mut self, items: Vec<Item>) -> Result<Oid, ImportError> {
         let id = tree::write(self.odb, items)?;
         self.written.push(id);
         Ok(id)
     }
 }
 
-fn same(a: &[Item], b: &[Item]) -> bool {
+pub(super) fn same(a: &[Item], b: &[Item]) -> bool {
     // The walk goes by name, git's order differs around directories.
     a.len() == b.len() && {
         let (mut a, mut b): (Vec<_>, Vec<_>) = (a.iter().collect(), b.iter().collect());

@@ -3,10 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::mpsc::channel;
+use std::time::Duration;
 
-use repo::Mirror;
+use repo::{Mirror, Source};
 
-use crate::fixture::{fixture, raw_tree, write};
+use crate::fixture::{Fixture, fixture, fixture_in_memory, raw_tree, write};
 
 fn below(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
@@ -58,6 +60,146 @@ fn no_object_is_taken_for_another() {
         fs::write(object, &contents[n]).unwrap();
     }
     assert!(fixture.mirror.fetch(&fixture.source(), "main").is_ok());
+}
+
+/// What one call may take: far more than it needs, and far less than for ever.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a file is made into, and in which way.
+type Damages = Vec<(String, Vec<u8>)>;
+
+/// Tries every damage of every file of the user's store; each is an error, or does no harm.
+fn damaged(fixture: Fixture, files: Vec<PathBuf>, damages: fn(&[u8]) -> Damages) {
+    let good = {
+        let (tip, tree) = fixture.fetch();
+        (tip, fixture.files(&tree))
+    };
+    let (tell, told) = channel();
+    let work = std::thread::spawn(move || {
+        let mut refused = 0;
+        for (n, file) in files.iter().enumerate() {
+            let content = fs::read(file).unwrap();
+            writable(file);
+            for (m, (what, bytes)) in damages(&content).into_iter().enumerate() {
+                let what = format!("{}: {what}", file.display());
+                tell.send(what.clone()).unwrap();
+                fs::write(file, bytes).unwrap();
+                let path = fixture.dir.path().join(format!("d{n}-{m}"));
+                let mirror = Mirror::open_or_create(&path).unwrap();
+                let source = Source::open(&fixture.user());
+                match source.and_then(|source| mirror.fetch(&source, "main")) {
+                    Err(_) => refused += 1,
+                    Ok(tip) => {
+                        let tree = mirror.tree_of(&tip).unwrap();
+                        let other = Fixture {
+                            dir: tempfile::tempdir().unwrap(),
+                            mirror,
+                        };
+                        assert_eq!((tip, other.files(&tree)), good, "{what}");
+                    }
+                }
+                // What else reads the user's store comes back, whatever it says.
+                let _ = Source::open(&fixture.user()).and_then(|source| source.inspect("main"));
+                fs::remove_dir_all(path).unwrap();
+            }
+            fs::write(file, content).unwrap();
+        }
+        refused
+    });
+    let mut last = String::new();
+    loop {
+        match told.recv_timeout(PATIENCE) {
+            Ok(what) => last = what,
+            Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => break,
+            Err(std::sync::mpsc::RecvTimeoutError::Timeout) => panic!("no answer: {last}"),
+        }
+    }
+    assert!(work.join().unwrap() > 0, "no damage was noticed");
+}
+
+/// One bit of every byte, all bits of every byte, and the file cut there.
+fn everything(content: &[u8]) -> Damages {
+    let mut damages = Vec::new();
+    for n in 0..content.len() {
+        for mask in [1 << (n % 8), 0xff] {
+            let mut bytes = content.to_vec();
+            bytes[n] ^= mask;
+            damages.push((format!("byte {n} ^ {mask:#x}"), bytes));
+        }
+        damages.push((format!("cut at {n}"), content[..n].to_vec()));
+    }
+    damages
+}
+
+/// Less of it: packs and their indexes are longer.
+fn something(content: &[u8]) -> Damages {
+    let is_index = !content.starts_with(b"PACK");
+    let every = everything(content).into_iter().enumerate();
+    // Of an index, most of which is a table of first bytes, every seventh; of a pack every second damage.
+    let step = |n: usize| if is_index && n / 3 < 1100 { 7 } else { 2 };
+    every
+        .filter(|(n, _)| n % step(*n) == 0)
+        .map(|(_, damage)| damage)
+        .collect()
+}
+
+#[test]
+fn a_damaged_loose_object_is_an_error_and_never_a_wait() {
+    let fixture = fixture_in_memory(&FILES);
+    let objects = below(&fixture.user().join(".git/objects"));
+    assert_eq!(objects.len(), 6);
+    damaged(fixture, objects, everything);
+}
+
+#[test]
+fn a_damaged_pack_is_an_error_and_never_a_wait() {
+    let text: String = (0..60).map(|n| format!("line {}\n", n * n)).collect();
+    let fixture = fixture_in_memory(&[("a", &text)]);
+    fixture.commit(&[("a", &format!("{text}more\n")), ("b", "b")]);
+    fixture.run_git(&fixture.user(), &["repack", "-adfq"]);
+    let files = named(&fixture, &["pack", "idx"]);
+    assert_eq!(files.len(), 2);
+    damaged(fixture, files, something);
+}
+
+#[test]
+fn a_damaged_index_of_packs_or_commits_is_an_error_and_never_a_wait() {
+    let fixture = fixture_in_memory(&[("a", "1")]);
+    let user = fixture.user();
+    fixture.run_git(&user, &["repack", "-adq"]);
+    fixture.commit(&[("a", "2"), ("b", "2")]);
+    fixture.commit(&[("a", "3")]);
+    fixture.run_git(&user, &["repack", "-dq"]);
+    fixture.run_git(&user, &["multi-pack-index", "write"]);
+    fixture.run_git(&user, &["commit-graph", "write", "--reachable"]);
+    let files = named(&fixture, &["multi-pack-index", "commit-graph"]);
+    assert_eq!(files.len(), 2);
+    damaged(fixture, files, something);
+}
+
+/// Files of the user's store by how they end.
+fn named(fixture: &Fixture, ends: &[&str]) -> Vec<PathBuf> {
+    let is_one = |path: &PathBuf| {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        ends.iter().any(|end| name.ends_with(end))
+    };
+    let objects = below(&fixture.user().join(".git/objects"));
+    objects.into_iter().filter(is_one).collect()
+}
+
+/// A copy in a pack is as good: the damaged loose one beside it is not asked.
+#[test]
+fn a_damaged_loose_object_beside_a_pack_that_has_it_does_no_harm() {
+    let fixture = fixture(&FILES);
+    fixture.run_git(&fixture.user(), &["repack", "-aq"]);
+    for object in below(&fixture.user().join(".git/objects")) {
+        if object.parent().unwrap().file_name().unwrap().len() == 2 {
+            writable(&object);
+            fs::write(object, "").unwrap();
+        }
+    }
+    let (_, tree) = fixture.fetch();
+    assert_eq!(fixture.files(&tree).len(), FILES.len());
 }
 
 fn peak_bytes() -> u64 {

@@ -17,7 +17,17 @@ pub(crate) struct Fixture {
 
 /// A repository with a checkout on `main` and these files committed, and an empty mirror.
 pub(crate) fn fixture(files: &[(&str, &str)]) -> Fixture {
-    let dir = tempfile::tempdir().unwrap();
+    fixture_in(tempfile::tempdir().unwrap(), files)
+}
+
+/// The same where nothing waits for a disk, if there is such a place: for tests that fetch a thousand times.
+pub(crate) fn fixture_in_memory(files: &[(&str, &str)]) -> Fixture {
+    let memory = Path::new("/dev/shm");
+    let dir = tempfile::tempdir_in(memory).or_else(|_| tempfile::tempdir());
+    fixture_in(dir.unwrap(), files)
+}
+
+fn fixture_in(dir: tempfile::TempDir, files: &[(&str, &str)]) -> Fixture {
     let mut options = RepositoryInitOptions::new();
     options.initial_head("main").external_template(false);
     Repository::init_opts(dir.path().join("user"), &options).unwrap();

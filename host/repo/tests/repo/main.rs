@@ -5,13 +5,17 @@
     reason = "tests may stop at the first surprise"
 )]
 
+mod bases;
 mod damage;
 mod diff;
 mod fetch;
 mod fixture;
+mod foreign;
 mod hostile;
 mod import;
+mod means;
 mod merge;
+mod openat2;
 mod ordinary;
 mod overlay;
 mod properties;

@@ -3,27 +3,17 @@
 use std::time::Duration;
 
 use capability::Grant;
+use capability::header::{Header, PATH_BYTES_MAX, Size};
 use capability::origin::Origin;
 use serde_json::Value;
 
 use crate::broker::bodies::{Bodies, Next};
 use crate::broker::{Again, Go, Reply, Turn, Unanswered, result};
 use crate::message::http::{
-    Asked, BODY_BYTES_MAX, Field, Head, HttpError, Piece, Request, Timeouts, is_forbidden,
+    Asked, BODY_BYTES_MAX, Field, Head, HttpError, Piece, Request, Timeouts,
 };
 use crate::recording::Answered;
 use crate::services::Services;
-
-/// Path and query. Servers take about as much.
-const URL_BYTES_MAX: usize = 8 << 10;
-
-/// Headers of a request; names and values together. Servers take about as much.
-const FIELDS_MAX: usize = 100;
-const FIELD_BYTES_MAX: usize = 16 << 10;
-
-/// Headers and trailers of an answer: what the broker passes on to a worker, which keeps them for its guest.
-const ANSWER_FIELDS_MAX: usize = 200;
-const ANSWER_FIELD_BYTES_MAX: usize = 64 << 10;
 
 /// Answers of one call whose bodies are open: each holds a connection of the host. As many as the door gives one call at a time: a guest that
 /// waited there for one more could not read the others meanwhile.
@@ -118,7 +108,7 @@ fn again_of(request: &Request) -> Again {
 fn is_honest(asked: &Asked, grant: &Grant) -> bool {
     let fits = |field: &Field| {
         is_name(&field.name)
-            && !is_forbidden(&field.name)
+            && !Header::of(&field.name).is_hosts()
             && field.name != "content-length"
             && field.value.iter().copied().all(is_value_byte)
     };
@@ -183,7 +173,7 @@ async fn read_ahead(services: &dyn Services, id: u64) -> Vec<Next> {
 /// Reads a request, or says what of it cannot be read in one way only.
 fn well_formed(asked: Asked, grant: &Grant) -> Result<Request, HttpError> {
     let mut path_and_query = asked.path_with_query;
-    if path_and_query.len() > URL_BYTES_MAX {
+    if path_and_query.len() > PATH_BYTES_MAX {
         return Err(HttpError::UriTooLong);
     }
     if path_and_query.is_empty() || path_and_query.starts_with('?') {
@@ -194,7 +184,7 @@ fn well_formed(asked: Asked, grant: &Grant) -> Result<Request, HttpError> {
         return Err(HttpError::UriInvalid);
     }
     let origin = Origin::parse(&asked.scheme, &asked.authority);
-    if size(&asked.headers) > FIELD_BYTES_MAX || asked.headers.len() > FIELDS_MAX {
+    if !size(&asked.headers).fits_a_request() {
         return Err(HttpError::HeadersTooLarge);
     }
     // No wait is longer than the call, and none is so short that it could be taken for none.
@@ -227,15 +217,13 @@ async fn read_body(bodies: &mut Bodies, services: &dyn Services, id: u64) -> Nex
 
 /// Takes out what is kept from guests; says whether the rest may be passed on.
 fn for_guest(fields: &mut Vec<Field>) -> bool {
-    fields.retain(|field| !is_forbidden(&field.name.to_ascii_lowercase()));
-    fields.len() <= ANSWER_FIELDS_MAX && size(fields) <= ANSWER_FIELD_BYTES_MAX
+    fields.retain(|field| !Header::of(&field.name).is_hosts());
+    size(fields).fits_an_answer()
 }
 
-fn size(fields: &[Field]) -> usize {
-    fields
-        .iter()
-        .map(|field| field.name.len() + field.value.len())
-        .sum()
+fn size(fields: &[Field]) -> Size {
+    let lengths = |field: &Field| (field.name.len(), field.value.len());
+    Size::of(fields.iter().map(lengths))
 }
 
 fn is_name(name: &str) -> bool {

@@ -11,33 +11,6 @@ pub(crate) const INTERFACE: &str = "wasi:http/outgoing-handler";
 /// What one request may carry. A frame holds it as base64, which is a third more.
 pub(crate) const BODY_BYTES_MAX: u64 = 16 << 20;
 
-/// Headers that neither leave a guest nor reach it: those that frame a message or speak of the connection, which are the host's to write, and
-/// those that prove who asks, which are the host's to know.
-const FORBIDDEN: [&str; 17] = [
-    "authorization",
-    "connection",
-    "cookie",
-    "expect",
-    "host",
-    "http2-settings",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authentication-info",
-    "proxy-authorization",
-    "proxy-connection",
-    "set-cookie",
-    "set-cookie2",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
-
-/// Whether a header, by its lower-case name, is kept from guests both ways.
-pub(crate) fn is_forbidden(name: &str) -> bool {
-    FORBIDDEN.binary_search(&name).is_ok()
-}
-
 /// One request as a guest made it: nothing of it is believed.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -168,17 +141,5 @@ mod base64_text {
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
         let text = String::deserialize(from)?;
         STANDARD.decode(text).map_err(D::Error::custom)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn forbidden_names_are_in_the_order_that_the_search_needs() {
-        assert!(FORBIDDEN.is_sorted());
-        assert!(FORBIDDEN.iter().all(|name| is_forbidden(name)));
-        assert!(!is_forbidden("accept") && !is_forbidden("content-length"));
     }
 }

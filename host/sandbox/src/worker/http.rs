@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use capability::header::Header;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt as _;
@@ -19,9 +20,7 @@ use wasmtime_wasi_http::{
 };
 
 use crate::message::HostCall;
-use crate::message::http::{
-    Asked, BODY_BYTES_MAX, Field, Head, HttpError, INTERFACE, Piece, is_forbidden,
-};
+use crate::message::http::{Asked, BODY_BYTES_MAX, Field, Head, HttpError, INTERFACE, Piece};
 use crate::worker::link::Guest;
 use crate::worker::{Account, Broker};
 
@@ -80,7 +79,7 @@ type Finished = Box<dyn Future<Output = Result<(), Error>> + Send>;
 impl WasiHttpHooks for Hooks {
     // Not `is_forbidden_header`, which does not see trailers.
     fn forbidden_header_filter(&mut self) -> ForbiddenHeaderFilter {
-        Arc::new(|name| is_forbidden(name.as_str()))
+        Arc::new(|name| Header::of(name.as_str()).is_hosts())
     }
 
     fn set_host_header(&mut self) -> bool {

@@ -122,7 +122,13 @@ async fn what_it_sends_costs_the_broker_little_more_than_its_bytes() {
 async fn what_it_tells_is_cut_before_anybody_keeps_it() {
     let patient = MANIFEST.replace("time = \"2s\"", "time = \"20s\"");
     match call("long-story", &patient).await.0 {
-        Err(CallError::Trap { message }) => assert!(message.len() < 20_000, "{}", message.len()),
+        Err(CallError::Trap { message, printed }) => {
+            assert!(
+                message.len() < 20_000 && printed.len() < 20_000,
+                "{}",
+                message.len()
+            );
+        }
         other => panic!("{other:?}"),
     }
     let answer = call("much-printed", &patient).await.0.unwrap();

@@ -8,6 +8,7 @@ use sandbox::{CallError, LoadError};
 use serde_json::{Value, json};
 
 use crate::place::{MANIFEST, PROBE, Place, grant, without};
+use crate::tricks::resident_bytes;
 use crate::web::field;
 
 /// Enough time for many requests.
@@ -309,6 +310,42 @@ async fn header_and_body_floods_end_the_guest_or_the_request_and_nothing_else() 
     let answer = answered(&place, json!({"do": "fetch", "url": url})).await;
     assert!(answer["error"].is_string(), "{answer}");
     assert_eq!(place.seen.web.open(), 0);
+}
+
+/// Every flood that a guest and what answers it can make of one call each.
+async fn flood(place: &Place) {
+    let fetch =
+        |what: &str| json!({"do": "fetch", "url": format!("https://api.example.com/v1/{what}")});
+    for input in [
+        json!({"do": "fields", "count": 10_000, "bytes": 0}),
+        json!({"do": "fields", "count": 2, "bytes": 1 << 20}),
+        ask(json!({"method": "POST", "body-bytes": 1 << 20})),
+        ask(json!({"method": "POST", "body-bytes": 64 << 20})),
+        fetch("header-flood"),
+        fetch("long-header"),
+        fetch("trailer-flood"),
+        // More than the guest has room for: it is ended, and what is on its way is given up.
+        fetch("pieces/1500"),
+    ] {
+        // How each ends is for the tests above.
+        drop(place.call_with(patient(), input).await);
+        assert_eq!(place.seen.web.open(), 0);
+    }
+    place.seen.web.requests.lock().unwrap().clear();
+    place.seen.heard.lock().unwrap().clear();
+}
+
+#[tokio::test]
+async fn the_brokers_memory_stays_flat_under_floods_of_headers_bodies_and_answers() {
+    let place = Place::new();
+    flood(&place).await;
+    let before = resident_bytes();
+    for _ in 0..4 {
+        flood(&place).await;
+    }
+    // Other tests of this process take some meanwhile; what these leave behind would be several times as much.
+    let grown = resident_bytes().saturating_sub(before);
+    assert!(grown < 150 << 20, "{grown}");
 }
 
 #[tokio::test]

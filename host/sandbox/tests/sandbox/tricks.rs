@@ -192,7 +192,7 @@ async fn names_of_other_systems_and_giants_stay_inside() {
     assert_eq!(digest(outside.path()), before);
 }
 
-fn resident_bytes() -> u64 {
+pub fn resident_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status
         .lines()

@@ -6,16 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use capability::Grant;
+use capability::{Denial, Grant};
 use catalog::Package;
-use catalog::review::{Proposal, recording};
+use catalog::review::{Proposal, Recorded, Use, recording};
 use clap::Args;
 use driver::{About, CallMeter, CallRecord, House, StepModels, StepNetwork, StepServices, View};
 use flow::id::TreeId;
 use flow::money::Reservation;
 use project::Project;
 use repo::{Diff, Mirror};
-use sandbox::{Answer, Call};
+use sandbox::{Answer, Call, CallError, LoadError};
 use serde_json::{Value, json};
 
 use super::find_in;
@@ -68,11 +68,21 @@ impl Run {
                 clean(&denial.line)
             );
         }
-        let called = place.call(&package, &grant, input, shared.json).await?;
+        let made = place.call(&package, &grant, input, shared.json).await?;
         let proposal = if self.record {
-            Some(self.propose(&place, &package, &called)?)
+            Some(self.propose(&place, &package, &made)?)
         } else {
             None
+        };
+        let called = match made.outcome {
+            Ok(called) => called,
+            Err(error) => {
+                tell_printed(&error);
+                if let Some(proposal) = &proposal {
+                    tell_unanswered(&error, proposal, shared.json)?;
+                }
+                return Err(error);
+            }
         };
         if shared.json {
             println!("{}", text::json(&called.value(proposal.as_ref()))?);
@@ -104,20 +114,19 @@ impl Run {
         })
     }
 
-    fn propose(
-        &self,
-        place: &Place,
-        package: &Package,
-        called: &Called,
-    ) -> anyhow::Result<Proposal> {
+    fn propose(&self, place: &Place, package: &Package, made: &Made) -> anyhow::Result<Proposal> {
         let manifest = &package.manifest;
-        let record = &called.services.record;
+        let answered = made.outcome.as_ref();
         let proposal = Proposal::of(
             manifest,
             place.project.grant_of(&manifest.name),
             &place.house.policy,
-            &record.usage(called.answer.usage.peak_memory_bytes),
-            &record.denials(),
+            Recorded {
+                usage: &made.usage,
+                denials: &made.denials,
+                // A skill that gave up would have gone on with what it was refused.
+                ended: answered.is_ok_and(|called| called.answer.output.get("err").is_none()),
+            },
         )?;
         if let Some(path) = &self.write {
             // An author's file is never written over.
@@ -166,7 +175,7 @@ impl Place {
         grant: &Arc<Grant>,
         input: Value,
         quiet: bool,
-    ) -> anyhow::Result<Called> {
+    ) -> anyhow::Result<Made> {
         let about = About {
             run: None,
             package,
@@ -178,7 +187,7 @@ impl Place {
             Ok(loaded) => loaded,
             Err(error) => {
                 record.not_loaded(&error)?;
-                return Err(error.into());
+                return Made::not_loaded(package, grant, error);
             }
         };
         let directory = self.house.root().join("calls");
@@ -196,10 +205,7 @@ impl Place {
                 writable: view.writable(grant),
             }),
             grant: grant.clone(),
-            env: grant
-                .env()
-                .filter_map(|name| Some((name.to_owned(), self.project.env.get(name)?.clone())))
-                .collect(),
+            env: services.env.clone().into_iter().collect(),
         };
         let answer = self
             .house
@@ -208,16 +214,26 @@ impl Place {
             .await;
         services.record.network(services.network.used());
         services.record.end(&answer)?;
-        let answer = answer?;
-        let import = view.import(&self.mirror, &self.tree, grant)?;
-        let diff = self
-            .mirror
-            .diff(&self.tree, &import.tree, &repo::DiffLimits::default())?;
-        Ok(Called {
-            answer,
-            services,
-            meter,
-            diff,
+        let peak = answer.as_ref().map_or(0, |one| one.usage.peak_memory_bytes);
+        let (usage, denials) = (services.record.usage(peak), services.record.denials());
+        let outcome = match answer {
+            Ok(answer) => {
+                let import = view.import(&self.mirror, &self.tree, grant)?;
+                let limits = repo::DiffLimits::default();
+                Ok(Called {
+                    answer,
+                    services,
+                    meter,
+                    diff: self.mirror.diff(&self.tree, &import.tree, &limits)?,
+                })
+            }
+            Err(error) if has_run(&error) => Err(error.into()),
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Made {
+            outcome,
+            usage,
+            denials,
         })
     }
 
@@ -234,6 +250,7 @@ impl Place {
             record,
             house: self.house.clone(),
             project: self.project.clone(),
+            env: driver::granted_env(&self.project, grant),
             root: Some(view.root()),
             scratch: view.scratch(),
             releases: None,
@@ -248,6 +265,72 @@ impl Place {
             watcher,
         }
     }
+}
+
+/// A call of which something is known, though perhaps no more than what its component imports.
+struct Made {
+    outcome: Result<Called, anyhow::Error>,
+    usage: Use,
+    denials: Vec<(Denial, u32)>,
+}
+
+impl Made {
+    /// What is known of a component that was not loaded for what it imports; with any other error nothing is.
+    fn not_loaded(package: &Package, grant: &Grant, error: LoadError) -> anyhow::Result<Made> {
+        if !matches!(error, LoadError::NotGranted { .. }) {
+            return Err(error.into());
+        }
+        let imports = sandbox::imports(&package.component)?;
+        Ok(Made {
+            outcome: Err(error.into()),
+            usage: Use::detailed(),
+            denials: imports
+                .not_granted(grant)
+                .into_iter()
+                .map(|one| (one, 1))
+                .collect(),
+        })
+    }
+}
+
+/// Whether the guest ran before it came to this, so that what was recorded is its doing.
+fn has_run(error: &CallError) -> bool {
+    matches!(
+        error,
+        CallError::Trap { .. }
+            | CallError::OutOfFuel
+            | CallError::OutOfTime { .. }
+            | CallError::OutOfMemory { .. }
+            | CallError::DiskFull
+            | CallError::TooManyHostCalls { .. }
+            | CallError::OutputTooLarge { .. }
+            | CallError::InvalidOutput { .. }
+    )
+}
+
+/// What a skill printed before it failed is for its author alone: a panic's words, or the output that is no JSON.
+fn tell_printed(error: &anyhow::Error) {
+    let Some(CallError::Trap { printed, .. } | CallError::InvalidOutput { printed, .. }) =
+        error.downcast_ref::<CallError>()
+    else {
+        return;
+    };
+    if !printed.trim().is_empty() {
+        eprintln!("it printed:\n{}\n", clean(printed.trim_end()));
+    }
+}
+
+fn tell_unanswered(error: &anyhow::Error, proposal: &Proposal, json: bool) -> anyhow::Result<()> {
+    if json {
+        let value = json!({"error": clean(&error.to_string()), "record": proposal});
+        println!("{}", text::json(&value)?);
+    } else {
+        print!(
+            "{}",
+            show::proposal::of(proposal).terminal(Look::of_stdout())
+        );
+    }
+    Ok(())
 }
 
 /// A call that has been answered.

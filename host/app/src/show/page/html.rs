@@ -15,10 +15,10 @@ const STYLE: &str = "\
 body{margin:0 auto;max-width:52rem;padding:2rem 1.25rem 4rem;background:var(--paper);color:var(--ink);font:16px/1.5 system-ui,sans-serif;overflow-wrap:anywhere}
 h1{font-size:1.6rem;margin:0 0 .25rem}h2{font-size:1.1rem;margin:2rem 0 .5rem;border-bottom:1px solid var(--line);padding-bottom:.25rem}
 p{margin:.25rem 0}.about{color:var(--soft)}.verdict{margin:1.25rem 0;padding:.75rem 1rem;border-left:.3rem solid var(--line);background:var(--code)}
-ul{list-style:none;margin:.5rem 0;padding:0}li{margin:.6rem 0}dl{display:grid;grid-template-columns:max-content 1fr;gap:0 .75rem;margin:.15rem 0 0;color:var(--soft);font-size:.92rem}dt,dd{margin:0}
-code,pre{font-family:ui-monospace,monospace;font-size:.9em;background:var(--code);border-radius:.2rem}code{padding:.05rem .25rem}.verdict code{background:var(--paper)}pre{padding:.75rem 1rem;overflow-x:auto}
+ul{list-style:none;margin:.5rem 0;padding:0}li{margin:.6rem 0}dl{display:grid;grid-template-columns:max-content 1fr;gap:0 .75rem;margin:.25rem 0 0;padding-left:.75rem;border-left:2px solid var(--line);color:var(--soft);font-size:.92rem}dt,dd{margin:0}dt::after{content:':'}
+code,pre{font-family:ui-monospace,monospace;font-size:.9em;background:var(--code);border-radius:.2rem}code{padding:.05rem .25rem;-webkit-box-decoration-break:clone;box-decoration-break:clone}.verdict code{background:var(--paper)}pre{padding:.75rem 1rem;overflow-x:auto}
 b{font-weight:600;margin-right:.4rem}.good b{color:var(--good)}.moderate b{color:var(--moderate)}.high b{color:var(--high)}.verdict.good{border-color:var(--good)}.verdict.moderate{border-color:var(--moderate)}.verdict.high{border-color:var(--high)}
-@media(max-width:30rem){dl{grid-template-columns:1fr}dt{margin-top:.25rem}}";
+@media(max-width:30rem){body{padding:1.25rem 1rem 3rem}dl{display:block}dt{float:left;clear:left;margin-right:.5rem}}";
 
 pub(super) fn write(page: &Page) -> String {
     // Writing to a String does not fail.

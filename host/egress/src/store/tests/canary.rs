@@ -115,7 +115,7 @@ async fn no_error_and_no_trace_holds_a_secret() {
 async fn a_door_with_a_credential_shows_nothing_of_it() {
     let secret = Secret::new(VALUE.into(), "here").unwrap();
     let endpoint = Endpoint::parse("http://127.0.0.1:1", PlainHttp::Refused).unwrap();
-    let credential = Credential::new("authorization", "Bearer {}", secret).unwrap();
+    let credential = Credential::new("authorization", "Bearer {}", &secret).unwrap();
     assert_clean("a credential", format!("{credential:?}").as_bytes());
     let door = Door::open(endpoint, Some(credential), None).unwrap();
     assert_clean("a door", format!("{door:?} {door:#?}").as_bytes());
@@ -123,7 +123,7 @@ async fn a_door_with_a_credential_shows_nothing_of_it() {
     assert_clean("an error", format!("{error} {error:?}").as_bytes());
     for format in ["Bearer", "{} {}", "a\n{}", "é\u{7f}{}"] {
         let secret = Secret::new(VALUE.into(), "here").unwrap();
-        let error = Credential::new("authorization", format, secret).unwrap_err();
+        let error = Credential::new("authorization", format, &secret).unwrap_err();
         assert_clean(format, format!("{error} {error:?}").as_bytes());
     }
 }

@@ -6,15 +6,24 @@
     reason = "tests may stop at the first surprise"
 )]
 
+mod leases;
+
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 
 use flow::id::RunId;
-use journal::{Journal, JournalError};
+use journal::{Journal, JournalError, Lease, Owner, monotonic_ms};
 use proptest::prelude::*;
 
 fn run(name: &str) -> RunId {
     name.parse().unwrap()
+}
+
+/// As a moat takes a run.
+fn lease(journal: &Journal, name: &str) -> Lease {
+    journal
+        .lease(&run(name), &Owner::this(0), monotonic_ms(), 30_000)
+        .unwrap()
 }
 
 proptest! {
@@ -24,11 +33,12 @@ proptest! {
     fn what_is_appended_is_read_in_order(batches in proptest::collection::vec(proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 0..5), 0..8)) {
         let dir = tempfile::tempdir().unwrap();
         let journal = Journal::open(dir.path()).unwrap();
+        let lease = lease(&journal, "a");
         let mut after = 0;
         for batch in &batches {
-            let stale = after == 0 || matches!(journal.append(&run("a"), after - 1, 0, batch), Err(JournalError::Conflict { .. }));
+            let stale = after == 0 || matches!(journal.append(&lease, after - 1, 0, batch), Err(JournalError::Conflict { .. }));
             prop_assert!(stale);
-            after = journal.append(&run("a"), after, 7, batch).unwrap();
+            after = journal.append(&lease, after, 7, batch).unwrap();
         }
         let bodies: Vec<_> = batches.concat();
         let read = Journal::open(dir.path()).unwrap().read(&run("a"), 0).unwrap();
@@ -41,10 +51,11 @@ proptest! {
 fn a_conflicting_append_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let journal = Journal::open(dir.path()).unwrap();
-    journal.append(&run("a"), 0, 1, &[b"one".to_vec()]).unwrap();
+    let lease = lease(&journal, "a");
+    journal.append(&lease, 0, 1, &[b"one".to_vec()]).unwrap();
     let other = Journal::open(dir.path()).unwrap();
     let error = other
-        .append(&run("a"), 0, 1, &[b"x".to_vec(), b"y".to_vec()])
+        .append(&lease, 0, 1, &[b"x".to_vec(), b"y".to_vec()])
         .unwrap_err();
     assert!(matches!(
         error,
@@ -106,22 +117,6 @@ fn a_journal_of_the_future_or_a_damaged_one_is_refused_and_left_alone() {
     );
 }
 
-#[test]
-fn one_driver_a_run() {
-    let dir = tempfile::tempdir().unwrap();
-    let journal = Journal::open(dir.path()).unwrap();
-    assert!(!journal.is_locked(&run("a")));
-    let held = journal.lock(&run("a")).unwrap();
-    assert!(journal.is_locked(&run("a")) && !journal.is_locked(&run("b")));
-    assert!(matches!(
-        journal.lock(&run("a")),
-        Err(JournalError::Locked { .. })
-    ));
-    journal.lock(&run("b")).unwrap();
-    drop(held);
-    journal.lock(&run("a")).unwrap();
-}
-
 /// The child of the test below: appends for ever and says each number only after it is acknowledged.
 #[test]
 fn child_that_appends() {
@@ -129,10 +124,11 @@ fn child_that_appends() {
         return;
     };
     let journal = Journal::open(dir.as_ref()).unwrap();
+    let lease = lease(&journal, "a");
     let mut after = journal.read(&run("a"), 0).unwrap().len() as u64;
     loop {
         after = journal
-            .append(&run("a"), after, 0, &[b"x".repeat(3000), b"y".to_vec()])
+            .append(&lease, after, 0, &[b"x".repeat(3000), b"y".to_vec()])
             .unwrap();
         println!("\nacknowledged {after}");
     }

@@ -1,0 +1,239 @@
+//! Base directories: made once, whole or not at all, and never taken away from whoever uses them.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
+
+use flow::id::TreeId;
+use repo::{Base, Bases, Keep, Mirror, Part, StoreError, Swept};
+
+use crate::fixture::{Fixture, fixture, snapshot, write};
+
+const NOTHING: Keep = Keep {
+    idle_max: Duration::ZERO,
+    bytes_max: 0,
+};
+
+struct Place {
+    fixture: Fixture,
+    tree: TreeId,
+    bases: Bases,
+}
+
+impl Place {
+    fn new() -> Place {
+        let fixture = fixture(&[("a", "1"), ("dir/b", "2")]);
+        let (_, tree) = fixture.fetch();
+        let bases = Bases::at(&fixture.dir.path().join("bases"));
+        Place {
+            fixture,
+            tree,
+            bases,
+        }
+    }
+
+    fn lease(&self, part: &Part<'_>) -> Base {
+        let lease = self.bases.lease(&self.fixture.mirror, &self.tree, part);
+        lease.unwrap()
+    }
+
+    /// The directory of the only base there is.
+    fn only(&self) -> PathBuf {
+        let entries = fs::read_dir(self.bases.root()).unwrap().flatten();
+        let mut directories = entries.map(|e| e.path()).filter(|p| p.is_dir());
+        let only = directories.next().unwrap();
+        assert_eq!(directories.next(), None);
+        only
+    }
+}
+
+#[test]
+fn a_base_is_written_once_and_shared() {
+    let place = Place::new();
+    let inodes: Vec<(u64, Base)> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8)
+            .map(|_| {
+                scope.spawn(|| {
+                    let base = place.lease(&Part::ALL);
+                    (fs::metadata(base.path().join("dir/b")).unwrap().ino(), base)
+                })
+            })
+            .collect();
+        threads.into_iter().map(|t| t.join().unwrap()).collect()
+    });
+    assert!(inodes.iter().all(|(ino, _)| *ino == inodes[0].0));
+    let seen = snapshot(inodes[0].1.path());
+    assert_eq!((&*seen["a"], &*seen["dir/b"], seen.len()), ("1", "2", 3));
+    let part = Part {
+        name: "some",
+        keep: &|path, _| path != "a",
+    };
+    let other = place.lease(&part);
+    assert_eq!(
+        snapshot(other.path()).len(),
+        2,
+        "another part is another base"
+    );
+    for name in ["", "A", "a/b", "..", &"a".repeat(101)] {
+        let part = Part { name, ..Part::ALL };
+        let refused = place.bases.lease(&place.fixture.mirror, &place.tree, &part);
+        assert!(
+            matches!(refused, Err(StoreError::PartName { .. })),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn one_in_use_is_never_removed() {
+    let place = Place::new();
+    let (first, second) = (place.lease(&Part::ALL), place.lease(&Part::ALL));
+    let held = Swept {
+        left: 1,
+        ..Swept::default()
+    };
+    assert_eq!(place.bases.sweep(NOTHING).unwrap(), held);
+    drop(first);
+    assert_eq!(place.bases.sweep(NOTHING).unwrap(), held);
+    assert_eq!(fs::read_to_string(second.path().join("a")).unwrap(), "1");
+    drop(second);
+    let removed = Swept {
+        removed: 1,
+        bytes: 2,
+        left: 0,
+    };
+    assert_eq!(place.bases.sweep(NOTHING).unwrap(), removed);
+    assert_eq!(fs::read_dir(place.bases.root()).unwrap().count(), 0);
+    assert_eq!(
+        snapshot(place.lease(&Part::ALL).path()).len(),
+        3,
+        "and again"
+    );
+}
+
+#[test]
+fn age_and_space_decide_what_goes_the_longest_unused_first() {
+    let place = Place::new();
+    let names = ["first", "second", "third"];
+    for (n, name) in names.iter().enumerate() {
+        drop(place.lease(&Part { name, ..Part::ALL }));
+        let lock = place
+            .bases
+            .root()
+            .join(format!("{}-{name}.lock", place.tree));
+        let used = SystemTime::now() - Duration::from_secs(1_000 - 100 * n as u64);
+        let file = fs::File::options().write(true).open(lock).unwrap();
+        file.set_modified(used).unwrap();
+    }
+    let left = || {
+        let entries = fs::read_dir(place.bases.root()).unwrap().flatten();
+        let mut names: Vec<String> = entries
+            .filter(|e| e.path().is_dir())
+            .map(|e| e.file_name().to_str().unwrap()[41..].to_owned())
+            .collect();
+        names.sort();
+        names
+    };
+    let keep = |seconds, bytes_max| Keep {
+        idle_max: Duration::from_secs(seconds),
+        bytes_max,
+    };
+    assert_eq!(place.bases.sweep(keep(5_000, 6)).unwrap().removed, 0);
+    assert_eq!(place.bases.sweep(keep(5_000, 5)).unwrap().removed, 1);
+    assert_eq!(left(), ["second", "third"]);
+    assert_eq!(place.bases.sweep(keep(850, 100)).unwrap().removed, 1);
+    assert_eq!(left(), ["third"]);
+    // A use makes it young again.
+    drop(place.lease(&Part {
+        name: "third",
+        ..Part::ALL
+    }));
+    assert_eq!(place.bases.sweep(keep(100, 100)).unwrap().removed, 0);
+}
+
+#[test]
+fn what_is_half_written_or_of_an_earlier_boot_is_made_anew() {
+    let place = Place::new();
+    drop(place.lease(&Part::ALL));
+    let only = place.only();
+    for harm in ["no mark", "another boot", "cut mark"] {
+        // What a power cut leaves: a file without its content.
+        write(&only.join("tree/a"), "");
+        let mark = only.join("whole");
+        match harm {
+            "no mark" => fs::remove_file(mark).unwrap(),
+            "another boot" => {
+                fs::write(mark, "00000000-0000-0000-0000-000000000000\n2\n").unwrap();
+            }
+            _ => {
+                let text = fs::read_to_string(&mark).unwrap();
+                fs::write(mark, text.trim_end()).unwrap();
+            }
+        }
+        let base = place.lease(&Part::ALL);
+        assert_eq!(
+            fs::read_to_string(base.path().join("a")).unwrap(),
+            "1",
+            "{harm}"
+        );
+    }
+    fs::remove_file(only.join("whole")).unwrap();
+    assert_eq!(
+        place
+            .bases
+            .sweep(Keep {
+                idle_max: Duration::MAX,
+                bytes_max: u64::MAX
+            })
+            .unwrap()
+            .removed,
+        1,
+        "half a base is of no use to anybody"
+    );
+}
+
+/// For the process that holds a lease until it is killed: the place.
+const HOLDER: &str = "MOAT_TEST_HOLDS_A_BASE";
+
+#[test]
+fn a_lease_ends_with_its_process() {
+    if let Some(directory) = std::env::var_os(HOLDER) {
+        hold(Path::new(&directory));
+    }
+    let place = Place::new();
+    let directory = place.fixture.dir.path();
+    write(&directory.join("tree-id"), place.tree.as_str());
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "bases::a_lease_ends_with_its_process"])
+        .env(HOLDER, directory)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    while !directory.join("held").exists() {
+        assert_eq!(child.try_wait().unwrap(), None, "it should hold on");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(
+        place.bases.sweep(NOTHING).unwrap().left,
+        1,
+        "held by another process"
+    );
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(place.bases.sweep(NOTHING).unwrap().removed, 1);
+}
+
+fn hold(directory: &Path) -> ! {
+    let mirror = Mirror::open_or_create(&directory.join("state/mirror.git")).unwrap();
+    let tree = fs::read_to_string(directory.join("tree-id")).unwrap();
+    let bases = Bases::at(&directory.join("bases"));
+    let _base = bases
+        .lease(&mirror, &tree.parse().unwrap(), &Part::ALL)
+        .unwrap();
+    write(&directory.join("held"), "");
+    loop {
+        std::thread::park();
+    }
+}
