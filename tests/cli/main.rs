@@ -28,5 +28,6 @@ mod secrets;
 #[path = "../../host/egress/tests/door/server.rs"]
 #[allow(dead_code, reason = "not all of it is needed here")]
 mod server;
+mod takeover;
 mod together;
 mod words;

@@ -18,6 +18,7 @@ use crate::command::{Command, Ending, Finished, Level, Network};
 use crate::disk::DiskWatch;
 use crate::door::{self, Awaited};
 use crate::error::{ConfineError, mend};
+use crate::idle::{IdleWatch, Printed};
 use crate::output;
 use crate::service::ServiceHandle;
 use crate::specification::{Specification, Status};
@@ -100,22 +101,24 @@ impl Launcher {
     ) -> Result<Finished, ConfineError> {
         let begun = Instant::now();
         let (wall, max) = (command.limits.wall, command.limits.output_bytes);
+        let (idle, printed) = (command.limits.idle, Printed::default());
         let mut child = self.begin(command, Stdio::piped(), Stdio::piped(), true)?;
         let disk = child.disk_watch();
+        let idle = IdleWatch::new(child.id(), printed.clone(), idle);
         let served = serve_door(child.door.take(), serve);
         let stdout = child.process.stdout.take();
         let stderr = child.process.stderr.take();
         let drained = tokio::spawn(async move {
             let out = async {
                 if let Some(stream) = stdout {
-                    output::drain(stream, max).await
+                    output::drain(stream, max, printed.clone()).await
                 } else {
                     Default::default()
                 }
             };
             let err = async {
                 if let Some(stream) = stderr {
-                    output::drain(stream, max).await
+                    output::drain(stream, max, printed.clone()).await
                 } else {
                     Default::default()
                 }
@@ -125,6 +128,7 @@ impl Launcher {
         let ending = tokio::select! {
             ending = child.wait() => ending?,
             () = tokio::time::sleep(wall) => { child.kill().await; Ending::Deadline }
+            () = idle.passed() => { child.kill().await; Ending::Idle }
             () = disk.exceeded() => { child.kill().await; Ending::DiskFull }
             failed = served => match failed? {},
         };

@@ -9,6 +9,7 @@ mod command;
 mod disk;
 mod door;
 mod error;
+mod idle;
 mod launcher;
 mod output;
 pub mod owner;

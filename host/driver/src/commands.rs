@@ -51,8 +51,9 @@ impl Terms<'_> {
         }
     }
 
-    fn limits(&self) -> Limits {
+    fn limits(&self, project: &Project) -> Limits {
         let mut limits = Limits::for_builds(self.wall);
+        limits.idle = Some(Duration::from_millis(project.idle_ms));
         limits.memory_bytes = [limits.memory_bytes, self.memory_bytes]
             .into_iter()
             .flatten()
@@ -134,7 +135,7 @@ impl OnView<'_> {
             directory: Path::new(WORKSPACE).join(directory),
             mounts,
             network: Network::None,
-            limits: terms.limits(),
+            limits: terms.limits(self.project),
             stdin,
             pass: vec![],
         };

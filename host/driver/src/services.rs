@@ -133,7 +133,8 @@ impl Services for StepServices {
                 ending: match finished.ending {
                     Ending::Exited(code) => process::Ending::Exited(code),
                     Ending::Signalled(signal) => process::Ending::Signalled(signal),
-                    Ending::Deadline => process::Ending::Deadline,
+                    // The contract knows one end that comes from waiting too long.
+                    Ending::Deadline | Ending::Idle => process::Ending::Deadline,
                     Ending::DiskFull => return Err(ProcessError::OutOfBudget),
                 },
                 stdout: String::from_utf8_lossy(&finished.stdout).into_owned(),

@@ -36,6 +36,8 @@ pub struct Project {
     pub models: BTreeMap<String, String>,
     /// What one run may use.
     pub budget: Budget,
+    /// How long a command may stand still: no output, no processor time.
+    pub idle_ms: u64,
     /// Environment of commands.
     pub env: BTreeMap<String, String>,
     /// How to deploy.
@@ -147,6 +149,7 @@ impl Project {
             ));
         }
         let models = crate::models::models(raw.models, source)?;
+        let idle_ms = crate::models::idle(&raw.budget, source)?;
         let budget = crate::models::budget(raw.budget, !models.is_empty(), source)?;
         let env = environment(raw.env, source)?;
         let names = Names {
@@ -166,6 +169,7 @@ impl Project {
             gates,
             models,
             budget,
+            idle_ms,
             env,
             deploy,
             grants,
@@ -314,6 +318,9 @@ mod tests {
             refused("[budget]", &format!("[skills]\n{own}\n[budget]"), message);
         }
         refused("attempts = 3", "attempts = 0", "attempts");
+        refused("attempts = 3", "attempts = 3\nidle = \"10\"", "no time");
+        refused("attempts = 3", "attempts = 3\nidle = \"0s\"", "1s to 24h");
+        refused("attempts = 3", "attempts = 3\nidle = \"25h\"", "1s to 24h");
         refused("attempts = 3", "attempts = 3\nmoney = 5", "no [models]");
         refused(
             "[budget]",

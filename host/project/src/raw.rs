@@ -97,6 +97,8 @@ pub(crate) struct RawBudget {
     pub(crate) attempts: u32,
     /// Time in steps, such as 30m; waiting for people does not count.
     pub(crate) time: String,
+    /// How long a command may stand still, without output and without processor time of any of its processes; 10m when absent.
+    pub(crate) idle: Option<String>,
     /// Model tokens, cached ones included; needed with [models].
     pub(crate) tokens: Option<u64>,
     /// Model money in dollars; needed with [models].

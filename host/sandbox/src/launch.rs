@@ -58,6 +58,7 @@ impl Worker {
                 tmp_bytes: 1 << 20,
                 // Each request has a deadline of its own, which whoever waits for its answer keeps.
                 wall: Duration::MAX,
+                idle: None,
                 output_bytes: 4096,
             },
             stdin: vec![],

@@ -10,6 +10,7 @@ mod attacks;
 mod disk;
 mod door;
 mod faults;
+mod idle;
 mod ordinary;
 mod owner;
 mod place;

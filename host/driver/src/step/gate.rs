@@ -199,7 +199,7 @@ async fn command(
         &report,
         expected,
         is_known_runner(argv),
-        timeout_ms,
+        (timeout_ms, run.project.idle_ms),
     );
     Ok(Answer {
         finding,
@@ -214,7 +214,7 @@ fn judge(
     report: &Report,
     expected: Option<&TestReport>,
     is_known_runner: bool,
-    timeout_ms: u64,
+    (timeout_ms, idle_ms): (u64, u64),
 ) -> (Finding, String) {
     let red: Vec<&str> = report.red().map(|case| case.name.as_str()).collect();
     match finished.ending {
@@ -251,6 +251,13 @@ fn judge(
         Ending::Deadline => (
             Finding::Fail,
             format!("ended at its deadline of {} s", timeout_ms / 1000),
+        ),
+        Ending::Idle => (
+            Finding::Fail,
+            format!(
+                "ended because it stood still for {} s: no output, and no processor time of any of its processes",
+                idle_ms / 1000
+            ),
         ),
         Ending::DiskFull => (Finding::Fail, "ended because it filled the disk".into()),
     }
