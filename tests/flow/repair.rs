@@ -92,6 +92,7 @@ fn reserved(call: u64, money: u64, tokens: u64) -> Event {
         alias: "coder".into(),
         model: "provider/model".into(),
         reservation: Reservation { money, tokens },
+        asking: None,
     }
 }
 

@@ -19,6 +19,8 @@ pub struct Reach {
     pub private: bool,
     /// What the host adds to it.
     pub credentials: Vec<CredentialGrant>,
+    /// The header by which the other side knows this request when it has had it already: the host sets it.
+    pub idempotency: Option<String>,
 }
 
 impl Running {
@@ -168,6 +170,11 @@ impl Grant {
             self.network.iter().any(allows).then(|| Reach {
                 private: self.private.iter().any(allows),
                 credentials: self.credentials_for(origin),
+                idempotency: self
+                    .idempotency
+                    .iter()
+                    .find(|(rule, _)| allows(rule) && matches!(method.as_str(), "POST" | "PATCH"))
+                    .map(|(_, header)| header.clone()),
             })
         });
         allowed.ok_or_else(|| {

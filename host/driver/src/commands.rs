@@ -26,6 +26,8 @@ pub(crate) struct OnView<'a> {
     pub(crate) scratch: &'a Path,
     /// What becomes of what the command writes there.
     pub(crate) writes: Writes,
+    /// So long may it stand still.
+    pub(crate) idle: Option<Duration>,
 }
 
 /// Where a command with a network finds the certificate of its proxy.
@@ -51,9 +53,9 @@ impl Terms<'_> {
         }
     }
 
-    fn limits(&self, project: &Project) -> Limits {
+    fn limits(&self, idle: Option<Duration>) -> Limits {
         let mut limits = Limits::for_builds(self.wall);
-        limits.idle = Some(Duration::from_millis(project.idle_ms));
+        limits.idle = idle;
         limits.memory_bytes = [limits.memory_bytes, self.memory_bytes]
             .into_iter()
             .flatten()
@@ -135,7 +137,7 @@ impl OnView<'_> {
             directory: Path::new(WORKSPACE).join(directory),
             mounts,
             network: Network::None,
-            limits: terms.limits(self.project),
+            limits: terms.limits(self.idle),
             stdin,
             pass: vec![],
         };

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use flow::effect::Asking;
 use flow::id::RunId;
 use flow::money::{Reservation, Spend};
 use flow::run::replay;
@@ -134,7 +135,13 @@ impl Meter for Ledger {
         self.state().remaining()
     }
 
-    fn reserve(&self, alias: &str, model: &str, wanted: Reservation) -> Result<u64, String> {
+    fn reserve(
+        &self,
+        alias: &str,
+        model: &str,
+        wanted: Reservation,
+        asking: Option<Asking>,
+    ) -> Result<u64, String> {
         // Held until it is durable: of two calls at once, the second has the next number and what is then left.
         let state = self.state();
         let call = state.calls + 1;
@@ -143,6 +150,7 @@ impl Meter for Ledger {
             alias: alias.to_owned(),
             model: model.to_owned(),
             reservation: wanted,
+            asking,
         };
         self.append_to(state, vec![event])
             .map_err(|error| error.to_string())?;
@@ -156,7 +164,7 @@ impl Meter for Ledger {
 }
 
 /// Lets the runtime go on with other tasks meanwhile: theirs are the appends that become one transaction with this one.
-fn waiting<T>(wait: impl FnOnce() -> T) -> T {
+pub(crate) fn waiting<T>(wait: impl FnOnce() -> T) -> T {
     use tokio::runtime::{Handle, RuntimeFlavor};
     match Handle::try_current() {
         Ok(handle) if handle.runtime_flavor() == RuntimeFlavor::MultiThread => {

@@ -14,11 +14,13 @@ use sandbox::message::http::{self, Head, HttpError, Piece};
 use sandbox::message::model::{Alias, ModelError, Request, Response};
 use sandbox::message::process::{self, Command, Invocation, Output, ProcessError, ProjectCommand};
 use sandbox::message::release::{Health, ReleaseError, Version};
-use sandbox::{Entry, Ran, Services};
+use sandbox::{Entry, Question, Ran, Services};
+use serde_json::Value;
 
 use crate::commands::{OnView, Terms, Writes};
 use crate::context::Watcher;
 use crate::house::House;
+use crate::keys::Keys;
 use crate::models::StepModels;
 use crate::network::{StepNetwork, Unanswered};
 use crate::record::CallRecord;
@@ -54,6 +56,8 @@ pub struct StepServices {
     pub wall: Duration,
     /// Hears notes.
     pub watcher: Arc<dyn Watcher>,
+    /// By which the other side knows a request that it has had already.
+    pub keys: Keys,
     /// What the call does, for the audit trail.
     pub record: CallRecord,
 }
@@ -64,11 +68,27 @@ impl Services for StepServices {
         self.record.heard(call, denial).await
     }
 
+    fn replayed(&self, call: &Question, args: &[Value], denials: &[(Denial, u32)]) {
+        match (call.interface.as_str(), call.function.as_str(), args) {
+            ("moat:host/process", "run", [command]) => {
+                if let Ok(command) = serde_json::from_value::<Command>(command.clone()) {
+                    let level = self.house.launcher.attainable();
+                    self.record.command(name(&command.what), level);
+                }
+            }
+            ("moat:host/model", "chat", [request]) => {
+                self.record
+                    .model(request["alias"].as_str().unwrap_or_default());
+            }
+            _ => {}
+        }
+        for (denial, times) in denials {
+            self.record.count_refused(denial, *times);
+        }
+    }
+
     async fn run_command(&self, command: Command, terms: Running) -> Result<Ran, ProcessError> {
-        let name = match &command.what {
-            Invocation::Project(project) => project.name.clone(),
-            Invocation::Program(program) => program.program.clone(),
-        };
+        let name = name(&command.what).to_owned();
         // A command of the project is what moat.toml says, variables included, whoever runs it; a program is the skill's choice.
         let env = match &command.what {
             Invocation::Project(_) => &self.project.env,
@@ -100,6 +120,7 @@ impl Services for StepServices {
             root,
             scratch: &self.scratch,
             writes: Writes::Discarded,
+            idle: Some(Duration::from_millis(self.project.idle_ms)),
         };
         let mut proxied = Proxied {
             proxy: match terms.network {
@@ -155,17 +176,18 @@ impl Services for StepServices {
         })
     }
 
-    async fn chat(&self, request: Request) -> Result<Response, ModelError> {
+    async fn chat(&self, request: Request, number: u64) -> Result<Response, ModelError> {
         self.record.model(&request.alias);
-        self.models.chat(request).await
+        self.models.chat(request, number).await
     }
 
     fn alias(&self, name: &str) -> Option<Alias> {
         self.models.alias(name)
     }
 
-    async fn request(&self, request: http::Request) -> Result<Head, HttpError> {
-        match self.network.request(request).await {
+    async fn request(&self, request: http::Request, number: u64) -> Result<Head, HttpError> {
+        let key = || self.keys.key(number, 1);
+        match self.network.request(request, key).await {
             Ok(head) => Ok(head),
             Err(unanswered) => Err(self.unanswered(unanswered).await),
         }
@@ -204,6 +226,14 @@ impl Services for StepServices {
 
     async fn probe(&self) -> Result<Health, ReleaseError> {
         self.releases()?.probe().await
+    }
+}
+
+/// A command as the record names it.
+fn name(what: &Invocation) -> &str {
+    match what {
+        Invocation::Project(project) => &project.name,
+        Invocation::Program(program) => &program.program,
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a run has used and may still use: time, tokens and money.
 
+use crate::effect::Asking;
 use crate::money::{Reservation, Spend};
 use crate::run::{Run, Stage};
 
@@ -41,7 +42,12 @@ impl Run {
     }
 
     /// Sets money and tokens aside for a call, within what is left: nothing is spent that was not set aside.
-    pub(crate) fn reserve(&mut self, call: u64, reservation: Reservation) -> Result<(), String> {
+    pub(crate) fn reserve(
+        &mut self,
+        call: u64,
+        reservation: Reservation,
+        asking: Option<Asking>,
+    ) -> Result<(), String> {
         if self.in_flight.is_none() {
             return Err("no step is under way".into());
         }
@@ -54,6 +60,7 @@ impl Run {
         }
         self.calls = call;
         self.reserved.insert(call, reservation);
+        self.asked.open.extend(asking.map(|asking| (call, asking)));
         Ok(())
     }
 
@@ -62,6 +69,12 @@ impl Run {
         self.reserved
             .remove(&call)
             .ok_or_else(|| format!("call {call} was not reserved"))?;
+        // The provider was asked for this before, and knows by the key that it is the same: its answer was lost, and it is paid for once.
+        let asking = self.asked.open.remove(&call);
+        let before = asking.and_then(|asking| self.asked.settled.insert(asking, *spend));
+        if let Some(before) = before {
+            self.spend = self.spend.less(before);
+        }
         self.spend = self.spend.plus(*spend);
         Ok(())
     }

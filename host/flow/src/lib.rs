@@ -3,6 +3,7 @@
 //! Pure: no I/O, no clock, no randomness, no async. Whoever drives it journals an event first and applies it then.
 
 mod budget;
+pub mod effect;
 pub mod event;
 pub mod grant;
 pub mod id;

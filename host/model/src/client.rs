@@ -272,9 +272,12 @@ impl Call<'_> {
                 openai::request(&self.spec.id, self.provider.output_limit, self.conversation),
             ),
         };
+        let key = self.till.key();
+        let mut headers = headers.to_vec();
+        headers.extend(key.as_deref().map(|key| ("idempotency-key", key)));
         let answered = self
             .door
-            .post(path, headers, body.to_string().into_bytes())
+            .post(path, &headers, body.to_string().into_bytes())
             .await;
         let response = match answered {
             Ok(response) if response.status == 200 => response,

@@ -96,6 +96,9 @@ impl fmt::Display for Question {
 pub struct Asked {
     /// What.
     pub question: Question,
+    /// Whether it is not to be done a second time.
+    #[serde(default)]
+    pub once: bool,
     /// What the guest knew of time when it asked.
     pub time: Times,
 }

@@ -25,7 +25,15 @@ enum Command {
     /// A run's dossier and timeline.
     Show { run: String },
     /// Go on with a run that was interrupted or is parked.
-    Resume { run: String },
+    Resume {
+        run: String,
+        /// What was interrupted and may have happened did happen: it is passed by.
+        #[arg(long, conflicts_with = "did_not_happen")]
+        happened: bool,
+        /// It did not happen: it is done.
+        #[arg(long)]
+        did_not_happen: bool,
+    },
     /// End a run.
     Cancel { run: String },
 }
@@ -35,7 +43,14 @@ impl Runs {
         match self.command.unwrap_or(Command::List) {
             Command::List => list(shared),
             Command::Show { run } => show(shared, &run),
-            Command::Resume { run } => resume(shared, &run).await,
+            Command::Resume {
+                run,
+                happened,
+                did_not_happen,
+            } => {
+                let word = (happened || did_not_happen).then_some(happened);
+                resume(shared, &run, word).await
+            }
             Command::Cancel { run } => {
                 let house = shared.house()?;
                 driver::cancel(
@@ -121,10 +136,13 @@ fn show(shared: &Shared, id: &str) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-async fn resume(shared: &Shared, id: &str) -> anyhow::Result<Exit> {
+async fn resume(shared: &Shared, id: &str, happened: Option<bool>) -> anyhow::Result<Exit> {
     let house = shared.house()?;
     let run: RunId = id.parse()?;
     let watcher = Arc::new(Terminal::new(shared.json));
-    driver::resume(&house, &run, &person(), watcher.clone())?;
+    match happened {
+        Some(happened) => driver::resolve(&house, &run, happened, &person(), watcher.clone())?,
+        None => driver::resume(&house, &run, &person(), watcher.clone())?,
+    }
     run::finish(run::drive(house, &run, watcher).await?, shared.json)
 }

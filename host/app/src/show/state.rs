@@ -93,6 +93,11 @@ pub fn parking_sentence(parking: &Parking) -> String {
             ),
             first_line(&blocked.why, 200)
         ),
+        Parking::EffectUnknown { interrupted } => format!(
+            "whether this of skill {} happened is not known: {}",
+            interrupted.skill,
+            one_line(&interrupted.what, 300)
+        ),
         Parking::Rejected { gate, note } => format!(
             "a person rejected it at gate {gate}: {}",
             one_line(note, 300)
@@ -132,6 +137,11 @@ pub fn next_steps(run: &Run) -> Vec<String> {
             steps.push(format!("moat runs cancel {id}"));
             steps
         }
+        (_, Some(Parking::EffectUnknown { .. })) => vec![
+            format!("moat runs resume {id} --happened          # it did: it is passed by"),
+            format!("moat runs resume {id} --did-not-happen    # it did not: it is done"),
+            format!("moat runs cancel {id}"),
+        ],
         // Asked again, triage would ask the same again.
         (_, Some(Parking::Unclear { .. })) => vec![
             format!("moat runs show {id}      # the dossier"),

@@ -177,6 +177,7 @@ async fn command(
         root: &root,
         scratch: &scratch,
         writes: Writes::ToView,
+        idle: Some(Duration::from_millis(run.project.idle_ms)),
     };
     let finished = on_view
         .run(

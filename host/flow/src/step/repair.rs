@@ -100,6 +100,9 @@ pub(crate) fn resumed(run: &mut Run) -> Result<(), String> {
     if run.blocked().is_some() {
         return Err("a grant is missing, and a word gives none".into());
     }
+    if run.interrupted().is_some() {
+        return Err("what happened must be said first".into());
+    }
     let parking = run.parked.take().ok_or("the run is not parked")?;
     run.failures.clear();
     run.merges_lost = 0;
@@ -124,6 +127,7 @@ pub(crate) fn resumed(run: &mut Run) -> Result<(), String> {
         }
         Parking::Unclear { .. }
         | Parking::BlockedOnGrant { .. }
+        | Parking::EffectUnknown { .. }
         | Parking::StepFailed { .. }
         | Parking::RolledBack { .. }
         | Parking::BranchBusy { .. } => {}

@@ -13,7 +13,9 @@ use sandbox::message::http::{self, Head, HttpError, Piece};
 use sandbox::message::model::{Alias, ModelError, Request, Response};
 use sandbox::message::process::{self, ProcessError, ProjectCommand};
 use sandbox::message::release::{Health, ReleaseError, Version};
-use sandbox::{Call, Entry, Loaded, Question, Ran, Sandbox, SandboxConfig, Services, Session, View};
+use sandbox::{
+    Call, Entry, Loaded, Question, Ran, Sandbox, SandboxConfig, Services, Session, View,
+};
 use serde_json::{Value, json};
 
 /// The same component as a skill.
@@ -57,9 +59,7 @@ impl Skill {
 
     pub(crate) async fn call(&self, session: &mut Session, input: &str) -> String {
         let input: Value = serde_json::from_str(input).unwrap();
-        let answer = session
-            .call(Role::Job, input, vec![], &Nothing, None)
-            .await;
+        let answer = session.call(Role::Job, input, vec![], &Nothing, None).await;
         answer.unwrap().output["ok"].as_str().unwrap().to_owned()
     }
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use capability::Grant;
 use capability::header::{Header, PATH_BYTES_MAX, Size};
 use capability::origin::Origin;
+use capability::{Grant, Reach};
 use serde_json::Value;
 
 use crate::broker::bodies::{Bodies, Next};
@@ -91,13 +91,16 @@ fn repeatable(asked: Value, grant: &Grant) -> Option<Request> {
     let asked: Asked = serde_json::from_value(asked).ok()?;
     let request = well_formed(asked, grant).ok()?;
     let path = request.path_and_query.split('?').next().unwrap_or("/");
-    let granted = grant.may_request(&request.origin, &request.method, path);
-    (granted.is_ok() && again_of(&request) != Again::Never).then_some(request)
+    let reach = grant
+        .may_request(&request.origin, &request.method, path)
+        .ok()?;
+    (again_of(&request, &reach) != Again::Never).then_some(request)
 }
 
 /// What may be done about a request that was interrupted.
-fn again_of(request: &Request) -> Again {
+fn again_of(request: &Request, reach: &Reach) -> Again {
     match request.method.as_str() {
+        _ if reach.idempotency.is_some() => Again::Safely,
         "GET" | "HEAD" | "OPTIONS" => Again::Freely,
         "PUT" | "DELETE" => Again::Safely,
         _ => Again::Never,
@@ -128,13 +131,14 @@ async fn handle(
         Err(error) => return Ok(Reply::Done(failed(error))),
     };
     let path = request.path_and_query.split('?').next().unwrap_or("/");
-    if let Err(denial) = grant.may_request(&request.origin, &request.method, path) {
-        return Ok(Reply::Denied(failed(HttpError::Denied), denial));
-    }
+    let reach = match grant.may_request(&request.origin, &request.method, path) {
+        Ok(reach) => reach,
+        Err(denial) => return Ok(Reply::Denied(failed(HttpError::Denied), denial)),
+    };
     if bodies.len() >= BODIES_MAX {
         return Ok(Reply::Done(failed(HttpError::OutOfBudget)));
     }
-    let again = again_of(&request);
+    let again = again_of(&request, &reach);
     let what = || format!("the request {} {}{path}", request.method, request.origin);
     if turn.about_to(again, what).await? == Go::Happened {
         return Ok(Reply::Done(failed(HttpError::BrokeOff)));

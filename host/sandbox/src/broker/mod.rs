@@ -110,7 +110,7 @@ impl Turn<'_> {
             }
         }
         if again != Again::Freely {
-            self.tape.ask(&self.question).await?;
+            self.tape.ask(&self.question, again == Again::Never).await?;
         }
         Ok(Go::Do)
     }

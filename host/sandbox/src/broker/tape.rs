@@ -176,13 +176,14 @@ impl Tape {
     }
 
     /// Makes durable that something is about to be done.
-    pub(crate) async fn ask(&mut self, question: &Question) -> Result<(), Unanswered> {
+    pub(crate) async fn ask(&mut self, question: &Question, once: bool) -> Result<(), Unanswered> {
         if self.recording.is_none() {
             return Ok(());
         }
         let time = self.time();
         self.kept_back.push(Note::Asked(Asked {
             question: question.clone(),
+            once,
             time,
         }));
         self.write().await
