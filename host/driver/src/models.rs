@@ -142,6 +142,7 @@ impl StepModels {
             price: spec.price,
             most: spec.price.at_most(input, output),
             keys: &self.keys,
+            charges_once: self.models.charges_once(spec),
             number,
             again: AtomicU32::new(0),
             under_way: Mutex::default(),
@@ -163,6 +164,7 @@ struct StepTill<'a> {
     /// Of one call.
     most: Reservation,
     keys: &'a Keys,
+    charges_once: bool,
     number: u64,
     /// How often it was tried so far.
     again: AtomicU32,
@@ -177,7 +179,9 @@ impl Till for StepTill<'_> {
             return Err(Refusal::OutOfBudget);
         }
         let again = self.again.fetch_add(1, Ordering::Relaxed) + 1;
+        // Where a call that is made again is charged again, it is another call.
         let asking = self.keys.asking(self.number, again);
+        let asking = asking.filter(|_| self.charges_once);
         let call = self
             .meter
             .reserve(&self.alias, &self.who, self.most, asking);

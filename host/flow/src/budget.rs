@@ -54,6 +54,14 @@ impl Run {
         if call != self.calls + 1 {
             return Err(format!("call {} was expected", self.calls + 1));
         }
+        // The provider was asked for this before, and charges for it once: what was set aside then is what is set aside now.
+        let open = &self.asked.open;
+        let before =
+            asking.and_then(|asking| Some(*open.iter().find(|(_, one)| **one == asking)?.0));
+        if let Some(before) = before {
+            self.asked.open.remove(&before);
+            self.reserved.remove(&before);
+        }
         let left = self.remaining();
         if reservation.money > left.money || reservation.tokens > left.tokens {
             return Err("more is set aside than is left of the budget".into());
@@ -69,7 +77,7 @@ impl Run {
         self.reserved
             .remove(&call)
             .ok_or_else(|| format!("call {call} was not reserved"))?;
-        // The provider was asked for this before, and knows by the key that it is the same: its answer was lost, and it is paid for once.
+        // As for what is set aside: an answer that came and was lost is not charged for again.
         let asking = self.asked.open.remove(&call);
         let before = asking.and_then(|asking| self.asked.settled.insert(asking, *spend));
         if let Some(before) = before {

@@ -34,7 +34,7 @@ pub struct Interrupted {
     pub what: String,
 }
 
-/// A model call by the host call that it is for: the same again when its answer was lost.
+/// What a model call, or an entry of a skill's account, is for: the same again when its answer was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Asking {
     /// The beginning of the step.

@@ -162,7 +162,7 @@ pub enum Event {
         model: String,
         /// How much.
         reservation: Reservation,
-        /// What it is for; absent in runs of older versions.
+        /// What it is for, where a call that is made again for it is charged for once; absent in runs of older versions.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         asking: Option<Asking>,
     },

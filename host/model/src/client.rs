@@ -70,6 +70,12 @@ impl Models {
         self.config.models.get(model)
     }
 
+    /// Whether a request that its provider has had already, by its key, costs nothing a second time.
+    pub fn charges_once(&self, spec: &ModelSpec) -> bool {
+        let provider = self.config.providers.get(&spec.provider);
+        provider.is_some_and(|provider| provider.charges_once)
+    }
+
     /// Names of all models, in order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.config.models.keys().map(String::as_str)

@@ -1,4 +1,4 @@
-//! A report that names a URL and nothing else; the work item is what is found there.
+//! A report that names a URL and nothing else; the work item is what is found there, or answered to a `POST`.
 
 use moat_sdk::triage::{Decision, Guest, Report, SkillError, WorkItem};
 
@@ -6,7 +6,14 @@ use crate::Probe;
 
 impl Guest for Probe {
     fn triage(report: Report) -> Result<Decision, SkillError> {
-        let text = moat_sdk::http::get(report.text.trim())?.text()?;
+        let text = match report.text.trim().strip_prefix("POST ") {
+            // What may have happened is no reason to give up: the report is then what was found so far.
+            Some(url) => match moat_sdk::http::post(url, "text/plain", "once") {
+                Ok(response) => response.text()?,
+                Err(error) => format!("one full hour is charged as two\n{error:?}"),
+            },
+            None => moat_sdk::http::get(report.text.trim())?.text()?,
+        };
         Ok(Decision::Accepted(WorkItem {
             title: text.lines().next().unwrap_or("").to_owned(),
             body: text,
