@@ -241,3 +241,56 @@ fn a_service_that_takes_a_key_is_asked_again_with_the_same() {
     let seen = server.seen();
     assert_ne!(seen[2].header("idempotency-key").unwrap(), keys[0]);
 }
+
+/// What a run's triage made of the report, and what is open in the repository as a person sees it.
+fn told_by(asking: &Asking, report: &str) -> (String, String) {
+    asking.house.moat(&["run", "--repo", "meter", report]);
+    let output = asking.house.moat(&["runs", "--json"]);
+    let runs: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let run = runs.as_array().unwrap().last().unwrap()["run"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let shown = asking.house.moat(&["runs", "show", &run, "--json"]);
+    let shown: Value = serde_json::from_slice(&shown.stdout).unwrap();
+    let events = shown["events"].as_array().unwrap();
+    let body = events
+        .iter()
+        .find_map(|one| one["event"]["decision"]["accepted"]["body"].as_str());
+    let text = told(&asking.house.moat(&["runs", "show", &run]));
+    (body.unwrap_or_default().to_owned(), text)
+}
+
+#[test]
+fn a_migration_that_was_begun_is_known_to_whoever_comes_next() {
+    let server = crate::network::server();
+    let asking = Asking::new("triage", server.port, true);
+    let open = "0042 of skill asker, intended in run";
+    let (first, shown) = told_by(&asking, "MIGRATE 0042");
+    assert!(first.contains("Standing::Fresh"), "{first} {shown}");
+    assert!(shown.contains(open), "{shown}");
+    // The next agent, in another run, does not do it again: it is told, and looks.
+    let (second, shown) = told_by(&asking, "MIGRATE 0042");
+    assert!(
+        second.contains("Standing::Unconfirmed(\"adds a column\")"),
+        "{second}"
+    );
+    assert!(shown.contains(open), "{shown}");
+    let (third, shown) = told_by(&asking, "MIGRATE 0042 confirm");
+    assert!(
+        third.contains("Standing::Confirmed(\"the column is there\")"),
+        "{third}"
+    );
+    assert!(!shown.contains(open), "{shown}");
+    let (fourth, _) = told_by(&asking, "MIGRATE 0042");
+    assert!(
+        fourth.contains("Standing::Confirmed(\"the column is there\")"),
+        "{fourth}"
+    );
+    assert!(
+        told_by(&asking, "MIGRATE 0042 withdraw").0.is_empty(),
+        "it failed"
+    );
+    let (other, _) = told_by(&asking, "MIGRATE 0043");
+    assert!(other.contains("Standing::Fresh"), "{other}");
+}

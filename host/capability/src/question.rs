@@ -256,9 +256,9 @@ impl Grant {
         ))
     }
 
-    /// The host interfaces that are linked for it, without version. `progress` holds no authority and is always there.
+    /// The host interfaces that are linked for it, without version. `progress` and `effects` hold no authority and are always there.
     pub fn interfaces(&self) -> BTreeSet<&'static str> {
-        let mut interfaces = BTreeSet::from(["moat:host/progress"]);
+        let mut interfaces = BTreeSet::from(["moat:host/progress", "moat:host/effects"]);
         if !self.commands.is_empty() || !self.programs.is_empty() {
             interfaces.insert("moat:host/process");
         }

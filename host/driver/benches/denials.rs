@@ -194,6 +194,7 @@ impl Bench {
             network: StepNetwork::new(&self.house.outbound, self.grant.clone()),
             wall: Duration::from_secs(300),
             watcher,
+            account: None,
             keys: driver::Keys::of_call(),
             record: CallRecord::begin(&self.house, &about).unwrap(),
         });

@@ -10,6 +10,7 @@ use capability::{Denial, Grant, Running};
 use confine::{ConfineError, Ending};
 use egress::Proxy;
 use project::Project;
+use sandbox::message::effects::{Effect, EffectsError, Standing};
 use sandbox::message::http::{self, Head, HttpError, Piece};
 use sandbox::message::model::{Alias, ModelError, Request, Response};
 use sandbox::message::process::{self, Command, Invocation, Output, ProcessError, ProjectCommand};
@@ -19,6 +20,7 @@ use serde_json::Value;
 
 use crate::commands::{OnView, Terms, Writes};
 use crate::context::Watcher;
+use crate::effects::{self, StepAccount};
 use crate::house::House;
 use crate::keys::Keys;
 use crate::models::StepModels;
@@ -56,6 +58,8 @@ pub struct StepServices {
     pub wall: Duration,
     /// Hears notes.
     pub watcher: Arc<dyn Watcher>,
+    /// The skill's account of what it does outside; none for a call by hand.
+    pub account: Option<StepAccount>,
     /// By which the other side knows a request that it has had already.
     pub keys: Keys,
     /// What the call does, for the audit trail.
@@ -208,6 +212,27 @@ impl Services for StepServices {
         self.watcher.note(&text);
     }
 
+    async fn intend(
+        &self,
+        key: String,
+        what: String,
+        number: u64,
+    ) -> Result<Standing, EffectsError> {
+        self.account()?.intend(key, what, number)
+    }
+
+    async fn confirm(&self, key: String, outcome: String) -> Result<(), EffectsError> {
+        self.account()?.confirm(key, outcome)
+    }
+
+    async fn withdraw(&self, key: String) -> Result<(), EffectsError> {
+        self.account()?.withdraw(key)
+    }
+
+    async fn effects(&self) -> Result<Vec<Effect>, EffectsError> {
+        self.account()?.all()
+    }
+
     async fn versions(&self) -> Result<Vec<Version>, ReleaseError> {
         self.releases()?.versions()
     }
@@ -247,6 +272,10 @@ impl StepServices {
             tracing::error!(%error, "a refusal is not in the audit trail");
         }
         unanswered.case
+    }
+
+    fn account(&self) -> Result<&StepAccount, EffectsError> {
+        self.account.as_ref().ok_or_else(effects::none)
     }
 
     fn releases(&self) -> Result<&Releases, ReleaseError> {

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use capability::{Denial, Running};
 use serde_json::Value;
 
+use crate::message::effects::{Effect, EffectsError, Standing};
 use crate::message::http::{self, Head, HttpError, Piece};
 use crate::message::model::{Alias, ModelError, Request, Response};
 use crate::message::process::{Command, Output, ProcessError, ProjectCommand};
@@ -37,6 +38,19 @@ pub trait Services: Send + Sync {
     fn close_body(&self, id: u64);
     /// Tells a watching person; the text is one short clean line.
     fn note(&self, text: String);
+    /// Enters into the skill's account that something is about to be done; `number` is as for [`Services::chat`]. Keys and texts are bounded.
+    async fn intend(
+        &self,
+        key: String,
+        what: String,
+        number: u64,
+    ) -> Result<Standing, EffectsError>;
+    /// Enters that it happened.
+    async fn confirm(&self, key: String, outcome: String) -> Result<(), EffectsError>;
+    /// Enters that it did not happen.
+    async fn withdraw(&self, key: String) -> Result<(), EffectsError>;
+    /// Lists the account.
+    async fn effects(&self) -> Result<Vec<Effect>, EffectsError>;
     /// Lists releases.
     async fn versions(&self) -> Result<Vec<Version>, ReleaseError>;
     /// Stages the merged tree.

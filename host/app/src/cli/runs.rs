@@ -119,11 +119,12 @@ fn show(shared: &Shared, id: &str) -> anyhow::Result<Exit> {
     let house = shared.house()?;
     let run: RunId = id.parse()?;
     let (state, events) = driver::load(&house.journal, &run)?;
+    let open = driver::unconfirmed(&house.journal, &state.opened.repository)?;
     if shared.json {
         println!(
             "{}",
             text::json(
-                &json!({"summary": run::summary(&state, house.journal.is_driven(&run)), "events": events})
+                &json!({"summary": run::summary(&state, house.journal.is_driven(&run)), "events": events, "unconfirmed": open.iter().map(|one| json!({"skill": one.skill, "key": one.key, "what": one.what, "run": one.run})).collect::<Vec<_>>()})
             )?
         );
     } else {
@@ -132,6 +133,18 @@ fn show(shared: &Shared, id: &str) -> anyhow::Result<Exit> {
             dossier::of(&state),
             timeline::of(&events)
         );
+        if !open.is_empty() {
+            println!("## Begun outside in this repository, and not confirmed\n");
+        }
+        for one in open {
+            println!(
+                "- {} of skill {}, intended in run {}: {}",
+                text::one_line(&one.key, 200),
+                one.skill,
+                one.run,
+                text::one_line(&one.what, 300)
+            );
+        }
     }
     Ok(Exit::Done)
 }

@@ -17,6 +17,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::context::{Context, DriveError};
+use crate::effects::StepAccount;
 use crate::grants::{self, Ending};
 use crate::keys::Keys;
 use crate::models::{StepModels, Trouble};
@@ -91,6 +92,13 @@ pub(crate) async fn call<I: Serialize, O: DeserializeOwned>(
         network: StepNetwork::new(&context.house.outbound, grant.clone()),
         wall,
         watcher: context.watcher.clone(),
+        account: Some(StepAccount::new(
+            context.house.clone(),
+            context.ledger.clone(),
+            skill.name.clone(),
+            step.clone(),
+            keys.clone(),
+        )),
         keys,
         record,
     });

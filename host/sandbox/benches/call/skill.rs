@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use capability::{Denial, Grant, Manifest, Policy, RawProjectGrant, Running, Source};
 use confine::{Command, Launcher, Limits, Mount, Network};
 use flow::id::Role;
+use sandbox::message::effects::{Effect, EffectsError, Standing};
 use sandbox::message::http::{self, Head, HttpError, Piece};
 use sandbox::message::model::{Alias, ModelError, Request, Response};
 use sandbox::message::process::{self, ProcessError, ProjectCommand};
@@ -219,6 +220,22 @@ impl Services for Nothing {
     fn close_body(&self, _: u64) {}
 
     fn note(&self, _: String) {}
+
+    async fn intend(&self, _: String, _: String, _: u64) -> Result<Standing, EffectsError> {
+        Err(EffectsError::NotIntended)
+    }
+
+    async fn confirm(&self, _: String, _: String) -> Result<(), EffectsError> {
+        Err(EffectsError::NotIntended)
+    }
+
+    async fn withdraw(&self, _: String) -> Result<(), EffectsError> {
+        Err(EffectsError::NotIntended)
+    }
+
+    async fn effects(&self) -> Result<Vec<Effect>, EffectsError> {
+        Ok(vec![])
+    }
 
     async fn versions(&self) -> Result<Vec<Version>, ReleaseError> {
         Err(ReleaseError::NotConfigured)

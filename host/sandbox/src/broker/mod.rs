@@ -1,6 +1,7 @@
 //! The broker's side of host calls: asks the grant, does what is allowed, records everything.
 
 mod bodies;
+mod effects;
 mod http;
 mod model;
 mod process;
@@ -201,6 +202,7 @@ impl Record {
             "moat:host/process" => process::answer(&mut turn, &function, args).await?,
             "moat:host/model" => model::answer(&mut turn, &function, args).await?,
             HTTP => http::answer(&mut self.bodies, &mut turn, &function, args).await?,
+            "moat:host/effects" => effects::answer(&mut turn, &function, args).await?,
             "moat:host/release" => release::answer(&mut turn, &function, args).await?,
             _ => Reply::Malformed,
         };

@@ -3,6 +3,7 @@
 //! Frames are a 4-byte little-endian length and that many bytes of JSON. WIT values become JSON by their types: records are objects with the
 //! WIT names, variants `"case"` or `{"case": value}`, options the value or null, results `{"ok": …}` or `{"err": …}`.
 
+pub mod effects;
 pub mod http;
 pub mod model;
 pub mod process;

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use capability::denial::Capability;
 use capability::{Denial, Grant, Manifest, Policy, RawProjectGrant, Running, Source};
 use confine::Launcher;
+use sandbox::message::effects::{Effect, EffectsError, Standing};
 use sandbox::message::http::{self, Head, HttpError, Piece};
 use sandbox::message::model::{Alias, ModelError, Request, Response, StopReason, Usage};
 use sandbox::message::process::{Command, Ending, Output, ProcessError, ProjectCommand};
@@ -135,6 +136,22 @@ impl Services for Seen {
 
     fn note(&self, _text: String) {
         *self.notes.lock().unwrap() += 1;
+    }
+
+    async fn intend(&self, _: String, _: String, _: u64) -> Result<Standing, EffectsError> {
+        Err(EffectsError::NotIntended)
+    }
+
+    async fn confirm(&self, _: String, _: String) -> Result<(), EffectsError> {
+        Err(EffectsError::NotIntended)
+    }
+
+    async fn withdraw(&self, _: String) -> Result<(), EffectsError> {
+        Err(EffectsError::NotIntended)
+    }
+
+    async fn effects(&self) -> Result<Vec<Effect>, EffectsError> {
+        Ok(vec![])
     }
 
     async fn versions(&self) -> Result<Vec<Version>, ReleaseError> {

@@ -252,6 +252,7 @@ impl Place {
         let keys = Keys::of_call();
         StepServices {
             record,
+            account: None,
             keys: keys.clone(),
             house: self.house.clone(),
             project: self.project.clone(),
