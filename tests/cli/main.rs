@@ -19,7 +19,7 @@ mod network;
 mod obedient;
 mod ordinary;
 mod own_skills;
-
+mod planned;
 mod recording;
 mod resume;
 mod reviews;
@@ -30,5 +30,8 @@ mod secrets;
 #[allow(dead_code, reason = "not all of it is needed here")]
 mod server;
 mod takeover;
+mod tasks;
+mod tasks_crash;
 mod together;
+mod upgrades;
 mod words;

@@ -94,6 +94,7 @@ fn reserved(call: u64, money: u64, tokens: u64) -> Event {
         model: "provider/model".into(),
         reservation: Reservation { money, tokens },
         asking: None,
+        of: None,
     }
 }
 

@@ -1,8 +1,11 @@
 //! Output with a cap: the beginning and the end are kept, the middle is counted and dropped.
 
+use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 
+use rustix::pipe::PipeFlags;
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::net::unix::pipe::Receiver;
 
 use crate::idle::Printed;
 
@@ -43,6 +46,13 @@ impl Capture {
         out.extend(self.tail);
         (out, self.dropped > 0)
     }
+}
+
+/// A pipe for output: our end, and the program's.
+pub(crate) fn pipe() -> std::io::Result<(Receiver, OwnedFd)> {
+    let (ours, theirs) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    rustix::io::ioctl_fionbio(&ours, true)?;
+    Ok((Receiver::from_owned_fd(ours)?, theirs))
 }
 
 /// Drains a stream to its end, and counts what comes.

@@ -197,6 +197,7 @@ impl Bench {
             account: None,
             keys: driver::Keys::of_call(),
             record: CallRecord::begin(&self.house, &about).unwrap(),
+            party: driver::Party::outside(None),
         });
         let call = Call {
             role: Role::Job,
@@ -264,4 +265,7 @@ struct Nobody;
 impl Watcher for Nobody {
     fn event(&self, _: &Recorded) {}
     fn note(&self, _: &str) {}
+    fn of_task(&self, _: &flow::id::TaskId) -> Arc<dyn Watcher> {
+        Arc::new(Nobody)
+    }
 }

@@ -27,6 +27,7 @@ use crate::models::StepModels;
 use crate::network::{StepNetwork, Unanswered};
 use crate::record::CallRecord;
 use crate::releases::Releases;
+use crate::scheduler::Party;
 
 /// The project's variables that a grant names, with their values.
 pub fn granted_env(project: &Project, grant: &Grant) -> BTreeMap<String, String> {
@@ -64,6 +65,8 @@ pub struct StepServices {
     pub keys: Keys,
     /// What the call does, for the audit trail.
     pub record: CallRecord,
+    /// On whose account it is done, where others wait for the same.
+    pub party: Party,
 }
 
 #[async_trait]
@@ -93,6 +96,10 @@ impl Services for StepServices {
 
     async fn run_command(&self, command: Command, terms: Running) -> Result<Ran, ProcessError> {
         let name = name(&command.what).to_owned();
+        let project_name = match &command.what {
+            Invocation::Project(project) => Some(project.name.clone()),
+            Invocation::Program(_) => None,
+        };
         // A command of the project is what moat.toml says, variables included, whoever runs it; a program is the skill's choice.
         let env = match &command.what {
             Invocation::Project(_) => &self.project.env,
@@ -118,13 +125,17 @@ impl Services for StepServices {
             .as_ref()
             .ok_or_else(|| ProcessError::Unavailable("this step has no files to run on".into()))?;
         let asked = command.timeout_ms.map_or(self.wall, Duration::from_millis);
+        let held = (self.house.scheduler)
+            .command(&self.project, &self.party, project_name.as_deref())
+            .await
+            .map_err(|error| not_run(&error))?;
         let on_view = OnView {
             house: &self.house,
             env,
             root,
             scratch: &self.scratch,
             writes: Writes::Discarded,
-            idle: Some(Duration::from_millis(self.project.idle_ms)),
+            resources: &held.env,
         };
         let mut proxied = Proxied {
             proxy: match terms.network {
@@ -141,6 +152,7 @@ impl Services for StepServices {
         let proxy = proxied.proxy.clone();
         let asked = Terms {
             wall: asked.min(granted).min(self.wall),
+            idle: Duration::from_millis(self.project.idle_ms),
             memory_bytes: terms.memory_bytes,
             proxy: proxy.as_deref(),
         };
@@ -181,6 +193,13 @@ impl Services for StepServices {
     }
 
     async fn chat(&self, request: Request, number: u64) -> Result<Response, ModelError> {
+        let held = (self.house.scheduler)
+            .model(&self.project, &self.party, &request.alias)
+            .await;
+        let _held = held.map_err(|error| {
+            tracing::error!(%error, "a model could not be called");
+            ModelError::Unavailable("the host could not call it; its log says why".into())
+        })?;
         self.record.model(&request.alias);
         self.models.chat(request, number).await
     }

@@ -3,6 +3,7 @@
 use crate::effect::Asking;
 use crate::money::{Reservation, Spend};
 use crate::run::{Run, Stage};
+use crate::task::{ChildCall, Standing};
 
 impl Run {
     /// What is spent and set aside, together.
@@ -38,6 +39,12 @@ impl Run {
         if matches!(self.stage, Stage::MoveBranch(_) | Stage::Deploy(_)) {
             return None;
         }
+        // Runs of tasks have their own time; the parent's is looked at when none of them is under way.
+        let is_under_way =
+            |one: &crate::task::TaskState| matches!(one.standing, Standing::UnderWay { .. });
+        if self.tasks.iter().any(is_under_way) {
+            return None;
+        }
         (self.remaining_ms() == 0).then(|| format!("time: {} s", self.budget.active_ms / 1000))
     }
 
@@ -47,9 +54,20 @@ impl Run {
         call: u64,
         reservation: Reservation,
         asking: Option<Asking>,
+        of: Option<&ChildCall>,
     ) -> Result<(), String> {
-        if self.in_flight.is_none() {
-            return Err("no step is under way".into());
+        match of {
+            None if self.in_flight.is_none() => return Err("no step is under way".into()),
+            Some(of) if self.under_way(&of.run).is_none() => {
+                return Err(format!(
+                    "run {} does not work on a task of this one",
+                    of.run
+                ));
+            }
+            Some(of) if self.lent.values().any(|lent| lent == of) => {
+                return Err(format!("call {} of run {} has its money", of.call, of.run));
+            }
+            _ => {}
         }
         if call != self.calls + 1 {
             return Err(format!("call {} was expected", self.calls + 1));
@@ -69,6 +87,7 @@ impl Run {
         self.calls = call;
         self.reserved.insert(call, reservation);
         self.asked.open.extend(asking.map(|asking| (call, asking)));
+        self.lent.extend(of.map(|of| (call, of.clone())));
         Ok(())
     }
 
@@ -77,6 +96,7 @@ impl Run {
         self.reserved
             .remove(&call)
             .ok_or_else(|| format!("call {call} was not reserved"))?;
+        self.lent.remove(&call);
         // As for what is set aside: an answer that came and was lost is not charged for again.
         let asking = self.asked.open.remove(&call);
         let before = asking.and_then(|asking| self.asked.settled.insert(asking, *spend));
@@ -85,5 +105,14 @@ impl Run {
         }
         self.spend = self.spend.plus(*spend);
         Ok(())
+    }
+
+    /// The same budget again, counted from what is used, and no more however often: a person has seen what the first came to.
+    pub(crate) fn give_budget(&mut self) {
+        let committed = self.committed();
+        let first = self.opened.pipeline.budget;
+        self.budget.active_ms = self.active_ms.saturating_add(first.active_ms);
+        self.budget.tokens = committed.tokens.saturating_add(first.tokens);
+        self.budget.money = committed.money.plus(first.money);
     }
 }

@@ -1,7 +1,6 @@
 //! The worker's process as the broker holds it: how it is started, what it sees, and the frames that go to and fro.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
 use capability::RelPath;
@@ -64,7 +63,7 @@ impl Worker {
             stdin: vec![],
             pass: vec![theirs.into()],
         };
-        let child = launcher.spawn(command, Stdio::null())?;
+        let child = launcher.spawn(command)?;
         let stream = UnixStream::from_std(ours).map_err(failed("socket"))?;
         Ok(Worker {
             child,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
+use driver::Watcher;
 use flow::id::RunId;
 use serde_json::json;
 
@@ -26,12 +27,16 @@ enum Command {
     Show { run: String },
     /// Go on with a run that was interrupted or is parked.
     Resume {
-        run: String,
+        #[arg(required_unless_present = "all")]
+        run: Option<String>,
+        /// All runs that were interrupted, at the same time. Those that wait for a person stay as they are.
+        #[arg(long, conflicts_with = "run")]
+        all: bool,
         /// What was interrupted and may have happened did happen: it is passed by.
-        #[arg(long, conflicts_with = "did_not_happen")]
+        #[arg(long, conflicts_with_all = ["did_not_happen", "all"])]
         happened: bool,
         /// It did not happen: it is done.
-        #[arg(long)]
+        #[arg(long, conflicts_with = "all")]
         did_not_happen: bool,
     },
     /// End a run.
@@ -44,13 +49,15 @@ impl Runs {
             Command::List => list(shared),
             Command::Show { run } => show(shared, &run),
             Command::Resume {
-                run,
+                run: Some(run),
                 happened,
                 did_not_happen,
+                ..
             } => {
                 let word = (happened || did_not_happen).then_some(happened);
                 resume(shared, &run, word).await
             }
+            Command::Resume { run: None, .. } => resume_all(shared).await,
             Command::Cancel { run } => {
                 let house = shared.house()?;
                 driver::cancel(
@@ -158,4 +165,41 @@ async fn resume(shared: &Shared, id: &str, happened: Option<bool>) -> anyhow::Re
         None => driver::resume(&house, &run, &person(), watcher.clone())?,
     }
     run::finish(run::drive(house, &run, watcher).await?, shared.json)
+}
+
+async fn resume_all(shared: &Shared) -> anyhow::Result<Exit> {
+    let house = shared.house()?;
+    let runs = driver::interrupted(&house)?;
+    if runs.is_empty() && !shared.json {
+        println!("no run was interrupted");
+    }
+    let terminal = Terminal::new(shared.json);
+    let watcher = |run: &RunId| -> Arc<dyn Watcher> { Arc::new(terminal.of(run.as_str())) };
+    let stopped = tokio::select! {
+        stopped = driver::drive_all(house, runs, &watcher) => stopped,
+        _ = tokio::signal::ctrl_c() => {
+            eprintln!("\ninterrupted: nothing is lost. Go on with: moat runs resume --all");
+            return Ok(Exit::Failed);
+        }
+    };
+    let mut exit = Exit::Done;
+    let mut values = Vec::new();
+    for (id, driven) in stopped {
+        match driven {
+            Ok(run) if shared.json => values.push(run::summary(&run, false)),
+            Ok(run) => println!("run {id}: {}", state::sentence(&run)),
+            Err(error) => {
+                exit = Exit::Failed;
+                let error = text::clean(&error.to_string());
+                match shared.json {
+                    true => values.push(json!({"run": id, "state": "error", "error": error})),
+                    false => println!("run {id}: {error}"),
+                }
+            }
+        }
+    }
+    if shared.json {
+        println!("{}", text::json(&values)?);
+    }
+    Ok(exit)
 }

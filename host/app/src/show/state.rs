@@ -2,7 +2,9 @@
 
 use flow::event::Parking;
 use flow::run::{Action, End, Run, Stage};
+use flow::task::{Standing, TaskState};
 
+use crate::show::line::names;
 use crate::show::text::{first_line, one_line};
 
 /// One word for tables and `--json`; these words are part of the interface. `driven` says whether a process drives the run now.
@@ -11,6 +13,7 @@ pub fn word(run: &Run, driven: bool) -> &'static str {
         return match end {
             End::Merged => "merged",
             End::Deployed => "deployed",
+            End::Joined => "joined",
             End::Declined(_) => "declined",
             End::Cancelled => "cancelled",
         };
@@ -24,6 +27,7 @@ pub fn word(run: &Run, driven: bool) -> &'static str {
     match flow::next(run) {
         Action::AwaitAnswer { .. } => "waiting-for-human",
         _ if driven => "running",
+        Action::Tend { under_way, .. } if !under_way.is_empty() => "waiting-for-tasks",
         _ if run.in_flight.is_some() => "interrupted",
         _ => "pending",
     }
@@ -34,6 +38,9 @@ pub fn sentence(run: &Run) -> String {
     match (&run.stage, &run.parked) {
         (Stage::Ended(End::Merged), _) => "merged: every gate passed on the merged tree".into(),
         (Stage::Ended(End::Deployed), _) => "merged and deployed; the service is healthy".into(),
+        (Stage::Ended(End::Joined), _) => {
+            "joined: its work is part of the run that planned it".into()
+        }
         (Stage::Ended(End::Declined(why)), _) => {
             format!("declined by triage: {}", one_line(why, 300))
         }
@@ -48,6 +55,7 @@ pub fn sentence(run: &Run) -> String {
                     names.join(", ")
                 )
             }
+            Action::Tend { .. } => tasks_sentence(run),
             Action::Perform(step) if run.in_flight.is_some() => {
                 format!("{step} was begun and has not ended")
             }
@@ -55,6 +63,17 @@ pub fn sentence(run: &Run) -> String {
             _ => "about to be parked".into(),
         },
     }
+}
+
+fn tasks_sentence(run: &Run) -> String {
+    let joined = |one: &&TaskState| matches!(one.standing, Standing::Joined { .. });
+    let under_way = |one: &&TaskState| matches!(one.standing, Standing::UnderWay { .. });
+    format!(
+        "{} of {} tasks are joined; under way: {}",
+        run.tasks.iter().filter(joined).count(),
+        run.tasks.len(),
+        names(run.tasks.iter().filter(under_way).map(|one| &one.task.id))
+    )
 }
 
 /// Why a run is parked.
@@ -105,6 +124,10 @@ pub fn parking_sentence(parking: &Parking) -> String {
         Parking::RolledBack { reason } => format!(
             "merged, but the deployment was rolled back: {}",
             one_line(reason, 300)
+        ),
+        Parking::TasksCancelled { tasks } => format!(
+            "tasks were cancelled, and the others can do no more: {}",
+            names(tasks.iter())
         ),
         Parking::BranchBusy { rounds } => {
             format!("the branch moved {rounds} times while the gates were answering")
@@ -164,6 +187,11 @@ pub fn next_steps(run: &Run) -> Vec<String> {
                         format!("moat reject {id} {gate} --note \"why\""),
                     ]
                 })
+                .collect(),
+            Action::Tend { under_way, .. } if !under_way.is_empty() => under_way
+                .iter()
+                .map(|child| format!("moat runs show {child}"))
+                .chain([format!("moat runs resume {id}")])
                 .collect(),
             _ => vec![format!("moat runs resume {id}")],
         },

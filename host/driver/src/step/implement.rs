@@ -10,7 +10,7 @@ use flow::step::Step;
 
 use crate::context::Context;
 use crate::step::intake::skill_view;
-use crate::step::{Failed, cut, setup, skill};
+use crate::step::{Failed, cut, setup, skill, tasks};
 use crate::view::View;
 
 /// What is told of the last attempt's change.
@@ -22,7 +22,7 @@ const HALF_DONE_BYTES_MAX: usize = 16 * 1024;
 pub(crate) async fn perform(context: &Context, attempt: u32) -> Result<Vec<Event>, Failed> {
     let run = context.ledger.run();
     let implement = &run.opened.pipeline.implement;
-    let view = skill_view(context, implement, &run.base.tree)?;
+    let view = skill_view(context, implement, start(&run))?;
     let assignment = assignment(context, &run, attempt)?;
     let step = Step::Implement { attempt };
     let (_, grant) = context
@@ -47,21 +47,25 @@ pub(crate) async fn perform(context: &Context, attempt: u32) -> Result<Vec<Event
     })?;
     // The worker and every command of the step are dead by now: nothing writes here while it is read.
     let import = view
-        .import(&context.mirror, &run.base.tree, grant)
+        .import(&context.mirror, start(&run), grant)
         .map_err(|error| {
             crate::step::failed(flow::event::Cause::Skill, "worktree", error.to_string(), "")
         })?;
     context
         .keep(&format!("attempt-{attempt}"), import.tree.clone())
         .map_err(|error| setup("mirror", &error))?;
-    let candidate = Candidate {
-        tree: import.tree,
-        base: run.base.clone(),
-        changed: import
+    let changed = match &run.start {
+        Some(_) => tasks::changed(&context.mirror, &run.base.tree, &import.tree)?,
+        None => import
             .changed
             .into_iter()
             .map(|change| change.path)
             .collect(),
+    };
+    let candidate = Candidate {
+        tree: import.tree,
+        base: run.base.clone(),
+        changed,
         refused: import
             .refused
             .into_iter()
@@ -79,11 +83,16 @@ pub(crate) async fn perform(context: &Context, attempt: u32) -> Result<Vec<Event
 /// What an attempt that lacked a grant had made of its base: kept, so that the next one need not begin with nothing.
 fn left(context: &Context, run: &Run, view: &View, grant: &Grant) -> Option<TreeId> {
     let kept = || {
-        let import = view.import(&context.mirror, &run.base.tree, grant).ok()?;
+        let import = view.import(&context.mirror, start(run), grant).ok()?;
         let kept = context.keep("blocked", import.tree.clone());
         kept.ok().map(|()| import.tree)
     };
-    kept().filter(|tree| *tree != run.base.tree)
+    kept().filter(|tree| tree != start(run))
+}
+
+/// What an attempt begins from: the joined work of the tasks, or the base.
+fn start(run: &Run) -> &TreeId {
+    run.start.as_ref().unwrap_or(&run.base.tree)
 }
 
 /// What skills began outside and did not finish: an agent that builds on it has to know.

@@ -6,7 +6,9 @@ pub(crate) mod gate;
 pub(crate) mod implement;
 pub(crate) mod intake;
 pub(crate) mod merge;
+pub(crate) mod plan;
 pub(crate) mod skill;
+pub(crate) mod tasks;
 
 use flow::Event;
 use flow::event::{Cause, Failure};
@@ -56,6 +58,8 @@ pub(crate) async fn perform(context: &Context, step: &Step) -> Result<Vec<Event>
         Step::PrepareMerge => merge::prepare(context),
         Step::MoveBranch { from, to } => merge::move_branch(context, from, to),
         Step::Deploy { commit } => deploy::perform(context, commit).await,
+        Step::Plan => plan::perform(context).await,
+        Step::Integrate => tasks::integrate(context),
     }
 }
 

@@ -101,6 +101,7 @@ pub(crate) async fn call<I: Serialize, O: DeserializeOwned>(
         )),
         keys,
         record,
+        party: context.party(),
     });
     let input = serde_json::to_value(input).map_err(|error| setup(source, &error))?;
     let call = Call {

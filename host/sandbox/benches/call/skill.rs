@@ -1,7 +1,6 @@
 //! The guest as a skill: behind a worker, a broker and a grant.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -116,7 +115,7 @@ impl Skill {
             stdin: vec![],
             pass: vec![],
         };
-        let mut child = self.launcher.spawn(command, Stdio::null()).unwrap();
+        let mut child = self.launcher.spawn(command).unwrap();
         child.wait().await.unwrap();
         child.kill().await;
     }

@@ -11,7 +11,7 @@ use catalog::Package;
 use catalog::review::{Proposal, Recorded, Use, recording};
 use clap::Args;
 use driver::{
-    About, CallMeter, CallRecord, House, Keys, StepModels, StepNetwork, StepServices, View,
+    About, CallMeter, CallRecord, House, Keys, Party, StepModels, StepNetwork, StepServices, View,
 };
 use flow::id::TreeId;
 use flow::money::Reservation;
@@ -270,6 +270,7 @@ impl Place {
             network: StepNetwork::new(&self.house.outbound, grant.clone()),
             wall: Duration::from_millis(grant.limits().wall_ms),
             watcher,
+            party: Party::outside(None),
         }
     }
 }
