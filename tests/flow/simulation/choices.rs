@@ -1,5 +1,7 @@
 //! What decides in a simulated world: numbers drawn from a seed, or given ones, so that a run of it can be shortened and replayed.
 
+use std::collections::VecDeque;
+
 /// Decides, and remembers what it decided.
 pub struct Choices {
     source: Source,
@@ -8,7 +10,7 @@ pub struct Choices {
 
 enum Source {
     Seed(u64),
-    Given(std::vec::IntoIter<u32>),
+    Given(VecDeque<u32>),
 }
 
 impl Choices {
@@ -21,7 +23,7 @@ impl Choices {
 
     pub fn given(choices: &[u32]) -> Choices {
         Choices {
-            source: Source::Given(choices.to_vec().into_iter()),
+            source: Source::Given(choices.iter().copied().collect()),
             taken: Vec::new(),
         }
     }
@@ -37,7 +39,7 @@ impl Choices {
                 z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
                 ((z ^ (z >> 31)) >> 32) as u32
             }
-            Source::Given(rest) => rest.next().unwrap_or(0),
+            Source::Given(rest) => rest.pop_front().unwrap_or(0),
         };
         let chosen = raw as usize % n.max(1);
         // The choice itself, and not the number: a shortened list is read by people.
@@ -52,7 +54,7 @@ impl Choices {
 
     /// Whether given choices are used up.
     pub fn is_over(&self) -> bool {
-        matches!(&self.source, Source::Given(rest) if rest.len() == 0)
+        matches!(&self.source, Source::Given(rest) if rest.is_empty())
     }
 }
 

@@ -327,7 +327,7 @@ fn every_loop_has_a_budget(
     held(
         name,
         after.attempts.len() as u32 <= after.budget.attempts,
-        &after.budget,
+        after.budget,
     )?;
     if let Event::StepStarted { step } = event {
         let finishes = matches!(step, Step::MoveBranch { .. } | Step::Deploy { .. });

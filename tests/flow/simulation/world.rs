@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use flow::event::{Answer, Event, Recorded};
 use flow::id::{CommitId, RunId, TreeId};
 use flow::run::{Action, Run, Stage, apply, next, replay};
+use flow::step::Step;
 use flow::verdict::Base;
 
 use super::choices::Choices;
