@@ -116,7 +116,10 @@ impl Sandbox {
     ) -> Result<PathBuf, LoadError> {
         let failed = |what| move |error| LoadError::Cache { what, error };
         let draft = self.cache.draft().map_err(failed("making a draft"))?;
-        let (given, out) = (draft.join("component.wasm"), draft.join("out"));
+        let (given, out) = (
+            draft.path().join("component.wasm"),
+            draft.path().join("out"),
+        );
         std::fs::create_dir(&out)
             .and_then(|()| std::fs::write(&given, component))
             .map_err(failed("writing a draft"))?;
@@ -138,7 +141,7 @@ impl Sandbox {
                 .store(digest, identity, &out.join("component.cwasm"))
                 .map_err(failed("storing"))
         });
-        confine::remove_tree(&draft).map_err(failed("clearing a draft"))?;
+        confine::remove_tree(draft.path()).map_err(failed("clearing a draft"))?;
         stored
     }
 
