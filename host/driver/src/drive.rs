@@ -185,6 +185,7 @@ async fn drive_held(
     };
     let mut context = Context::of(house, ledger, skills, watcher)?;
     let mut joining = None;
+    context.keep("base", context.ledger.run().opened.base.commit)?;
     loop {
         let state = context.ledger.run();
         match next(&state) {
