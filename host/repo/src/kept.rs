@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use flow::id::{CommitId, RunId, TreeId};
-use git2::{Oid, Repository};
+use git2::{ErrorCode, Oid, Repository};
 
 use crate::error::{Doing, StoreError};
 use crate::mirror::Mirror;
@@ -122,12 +122,9 @@ impl Mirror {
         let reference = reference(run, name)?;
         let (old, new) = (objects::oid(from.as_str())?, objects::oid(to.as_str())?);
         let new = objects::find_commit(&repo, new)?.id();
-        let moved = patiently(|| {
-            repo.reference_matching(&reference, new, true, old, "")
-                .map(drop)
-        });
-        match moved {
-            Ok(()) => {
+        let _alone = self.unlocked(&reference)?;
+        match repo.reference_matching(&reference, new, true, old, "") {
+            Ok(_) => {
                 objects::flush_file(&self.git_dir().join(&reference))?;
                 Ok(to.clone())
             }
