@@ -123,8 +123,9 @@ impl Mirror {
         let (old, new) = (objects::oid(from.as_str())?, objects::oid(to.as_str())?);
         let new = objects::find_commit(&repo, new)?.id();
         let _alone = self.unlocked(&reference)?;
-        match repo.reference_matching(&reference, new, true, old, "") {
-            Ok(_) => {
+        let moved = repo.reference_matching(&reference, new, true, old, "");
+        match moved.map(drop) {
+            Ok(()) => {
                 objects::flush_file(&self.git_dir().join(&reference))?;
                 Ok(to.clone())
             }
