@@ -233,3 +233,21 @@ fn a_hostile_test_suite_harms_nothing_and_is_gone() {
         std::thread::sleep(Duration::from_millis(20));
     }
 }
+
+#[test]
+fn a_command_that_stands_still_is_ended_long_before_its_deadline() {
+    let bench = Bench::new();
+    let path = bench.house.path("meter");
+    let text = std::fs::read_to_string(path.join("moat.toml")).unwrap();
+    let text = text.replace("attempts = 3", "attempts = 3\nidle = \"2s\"");
+    std::fs::write(path.join("moat.toml"), text).unwrap();
+    git(&path, &["commit", "-qam", "two seconds"]);
+    let waits = "import time\ntime.sleep(500)\n";
+    let verdict = bench.verdict("tests", &[("tests/test_fees.py", Some(waits))]);
+    assert_eq!(verdict.finding, Finding::Fail);
+    assert!(
+        verdict.evidence.title.contains("stood still for 2 s"),
+        "{}",
+        verdict.evidence.title
+    );
+}

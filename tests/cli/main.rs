@@ -19,8 +19,9 @@ mod network;
 mod obedient;
 mod ordinary;
 mod own_skills;
-
+mod planned;
 mod recording;
+mod resume;
 mod reviews;
 mod runs;
 mod secrets;
@@ -29,5 +30,10 @@ mod seeing;
 #[path = "../../host/egress/tests/door/server.rs"]
 #[allow(dead_code, reason = "not all of it is needed here")]
 mod server;
+mod takeover;
+mod tasks;
+mod tasks_crash;
+mod tasks_failures;
 mod together;
+mod upgrades;
 mod words;

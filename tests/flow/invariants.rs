@@ -20,7 +20,8 @@ fn answer(script: &Script, choice: u8) -> Option<Vec<Event>> {
         )
     };
     match script.next() {
-        Action::Nothing => None,
+        // Runs with tasks have a world of their own in `simulation`.
+        Action::Nothing | Action::Tend { .. } => None,
         Action::Park(reason) => Some(vec![Event::Parked { reason }]),
         Action::AwaitResume if choice.is_multiple_of(7) => {
             Some(vec![Event::Cancelled { by: "me".into() }])
@@ -158,6 +159,7 @@ fn result(script: &Script, step: &Step, choice: u8) -> Option<Vec<Event>> {
                 _ => vec![intent, Event::Merged { commit: to.clone() }],
             }
         }
+        Step::Plan | Step::Integrate => return None,
         Step::Deploy { .. } => vec![Event::Deployed {
             deployment: match choice % 2 {
                 0 => Deployment::Healthy("r".into()),

@@ -6,6 +6,7 @@
 )]
 
 mod baseline;
+mod claims;
 mod deploy;
 mod gate;
 mod grant;
@@ -13,5 +14,8 @@ mod implement;
 mod intake;
 mod invariants;
 mod merge;
+mod plan;
 mod repair;
 mod script;
+mod simulation;
+mod tasks;

@@ -62,6 +62,7 @@ pub fn pipeline() -> Pipeline {
         branch: "main".into(),
         triage: Some(skill("triage")),
         test: Some(skill("test")),
+        plan: None,
         implement: skill("implement"),
         deploy: None,
         gates: vec![gate("tests"), gate("protect")],
@@ -80,6 +81,14 @@ pub fn deploying() -> Pipeline {
             skill: skill("deploy"),
             patience_ms: 1000,
         }),
+        ..pipeline()
+    }
+}
+
+/// With a plan skill.
+pub fn planning() -> Pipeline {
+    Pipeline {
+        plan: Some(skill("plan")),
         ..pipeline()
     }
 }
@@ -133,17 +142,9 @@ impl Script {
             pipeline,
             project: Digest::of(b"moat.toml"),
             policy: None,
+            child: None,
         };
-        let first = Recorded {
-            number: 1,
-            at_ms: 0,
-            event: Event::Opened(Box::new(opened)),
-        };
-        Script {
-            run: apply(None, &first).unwrap(),
-            events: vec![first],
-            now_ms: 0,
-        }
+        Script::of(opened)
     }
 
     pub fn try_event(&mut self, event: Event) -> Result<(), Illegal> {
@@ -186,6 +187,20 @@ impl Script {
         script.begin();
         script.event(Event::BaselineTaken { report: report() });
         script
+    }
+
+    /// Opens a run by its first event.
+    pub fn of(opened: Opened) -> Script {
+        let first = Recorded {
+            number: 1,
+            at_ms: 0,
+            event: Event::Opened(Box::new(opened)),
+        };
+        Script {
+            run: apply(None, &first).unwrap(),
+            events: vec![first],
+            now_ms: 0,
+        }
     }
 
     /// One attempt that leaves this tree.

@@ -23,12 +23,14 @@ impl Exit {
     /// The code that a run's state stands for.
     pub fn of_run(run: &Run) -> Exit {
         match &run.stage {
-            Stage::Ended(End::Merged | End::Deployed) => Exit::Done,
+            Stage::Ended(End::Merged | End::Deployed | End::Joined) => Exit::Done,
             Stage::Ended(End::Declined(_) | End::Cancelled) => Exit::Failed,
             _ if run.blocked().is_some() => Exit::Waiting,
             _ if run.parked.is_some() => Exit::Failed,
             _ => match flow::next(run) {
-                flow::run::Action::AwaitAnswer { .. } => Exit::Waiting,
+                flow::run::Action::AwaitAnswer { .. } | flow::run::Action::Tend { .. } => {
+                    Exit::Waiting
+                }
                 _ => Exit::Failed,
             },
         }

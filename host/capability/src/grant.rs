@@ -1,17 +1,20 @@
 //! The effective grant: declared by the manifest, granted by the project, under every matching ceiling.
 
 pub(crate) mod compare;
+mod form;
 mod network;
+
+pub use form::UnknownGrant;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flow::id::{Digest, Role, SkillName};
-use serde::Serialize;
+use flow::id::{Role, SkillName};
+use serde::{Deserialize, Serialize};
 
 use crate::argument::ArgumentPattern;
 use crate::denial::{Capability, Denial};
 use crate::limits::Limits;
-use crate::manifest::{FileRequest, Manifest, ProcessRequest, Runnable};
+use crate::manifest::{FileRequest, Manifest, NetworkRequest, ProcessRequest, Runnable};
 use crate::network::NetworkRule;
 use crate::origin::Origin;
 use crate::path::{Globs, RelPath};
@@ -19,7 +22,8 @@ use crate::policy::{Ceiling, LeastConfinement, Policy};
 use crate::project_grant::ProjectGrant;
 
 /// What a skill really gets. Computed once, pinned by digest in the run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Grant {
     pub(crate) skill: SkillName,
     pub(crate) role: Role,
@@ -29,9 +33,13 @@ pub struct Grant {
     pub(crate) network: BTreeSet<NetworkRule>,
     /// Of the requests above, those that may go to loopback and private addresses.
     pub(crate) private: BTreeSet<NetworkRule>,
+    /// Headers by which the other side knows a request that it has had already, and where that holds. No power: it is as the manifest says.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub(crate) idempotency: BTreeSet<(NetworkRule, String)>,
     pub(crate) credentials: BTreeSet<CredentialGrant>,
     pub(crate) env: BTreeSet<String>,
     pub(crate) commands: BTreeMap<String, CommandGrant>,
+    #[serde(with = "form::programs")]
     pub(crate) programs: BTreeMap<String, BTreeMap<ArgumentPattern, Running>>,
     pub(crate) least_confinement: LeastConfinement,
     pub(crate) models: BTreeSet<String>,
@@ -42,8 +50,8 @@ pub struct Grant {
 }
 
 /// A project command that is granted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct CommandGrant {
     /// Whether arguments may be appended.
     pub(crate) extra_args: bool,
@@ -51,8 +59,8 @@ pub(crate) struct CommandGrant {
 }
 
 /// On which terms a command runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Running {
     /// Whether it may use the network that the skill is granted.
     pub network: bool,
@@ -63,8 +71,8 @@ pub struct Running {
 }
 
 /// A secret that the host adds to requests for one origin.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct CredentialGrant {
     /// What the host's store knows it by.
     pub name: String,
@@ -74,6 +82,13 @@ pub struct CredentialGrant {
     pub header: String,
     /// The header's value, with one `{}` where the secret stands.
     pub format: String,
+}
+
+fn keyed(manifest: &Manifest) -> BTreeSet<(NetworkRule, String)> {
+    let keyed = |one: &NetworkRequest| Some((one.rules.clone(), one.idempotency.clone()?));
+    let all = manifest.network.iter().filter_map(keyed);
+    all.flat_map(|(rules, header)| rules.into_iter().map(move |rule| (rule, header.clone())))
+        .collect()
 }
 
 impl Grant {
@@ -87,6 +102,7 @@ impl Grant {
             hidden: hidden(manifest, project, policy),
             network: BTreeSet::new(),
             private: BTreeSet::new(),
+            idempotency: keyed(manifest),
             credentials: BTreeSet::new(),
             env: BTreeSet::new(),
             commands: BTreeMap::new(),
@@ -183,17 +199,6 @@ impl Grant {
     /// What the manifest declares and the skill does not get, with the line that would allow it.
     pub fn withheld(&self) -> &[Denial] {
         &self.withheld
-    }
-
-    /// The grant in one canonical form.
-    pub fn canonical(&self) -> String {
-        // Ordered maps and sets throughout: equal grants are equal texts.
-        serde_json::to_string(self).unwrap_or_default()
-    }
-
-    /// Digest of the canonical form.
-    pub fn digest(&self) -> Digest {
-        Digest::of(self.canonical().as_bytes())
     }
 }
 

@@ -3,6 +3,7 @@
 //! Pure: no I/O, and no knowledge of how a capability is exercised.
 
 pub mod argument;
+pub mod at_once;
 pub mod compare;
 pub mod config;
 pub mod denial;
@@ -22,11 +23,12 @@ pub mod question;
 mod sentences;
 mod written;
 
+pub use at_once::{AtOnce, RawAtOnce};
 pub use compare::Comparison;
 pub use config::{ConfigError, Source};
 pub use denial::{Capability, Denial};
 pub use grant::compare::Beyond;
-pub use grant::{CredentialGrant, Grant, Running};
+pub use grant::{CredentialGrant, Grant, Running, UnknownGrant};
 pub use limits::Limits;
 pub use manifest::Manifest;
 pub use network::NetworkRule;

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
+use crate::at_once::{AtOnce, RawAtOnce};
 use crate::config::{self, ConfigError, Source};
 use crate::manifest::is_plain_name;
 use crate::network::{InvalidRule, NetworkRule};
@@ -22,6 +23,8 @@ pub struct Policy {
     pub least_confinement: LeastConfinement,
     /// A PEM file with certificate authorities that skills' requests trust beside the public ones: an absolute path.
     pub authorities: Option<String>,
+    /// How much is done at the same time on this machine.
+    pub at_once: AtOnce,
     /// Every ceiling that matches a skill must allow; a skill that none matches gets nothing.
     pub ceilings: Vec<Ceiling>,
 }
@@ -108,6 +111,9 @@ struct Raw {
     /// A PEM file with certificate authorities that skills' requests trust beside the public ones: an absolute path.
     #[schemars(with = "Option<String>")]
     authorities: Option<Spanned<String>>,
+    /// How much is done at the same time on this machine.
+    #[schemars(with = "Option<RawAtOnce>")]
+    at_once: Option<Spanned<RawAtOnce>>,
     #[serde(default)]
     #[schemars(with = "Vec<RawCeiling>")]
     ceiling: Vec<Spanned<RawCeiling>>,
@@ -189,6 +195,14 @@ impl Policy {
                 .authorities
                 .map(|one| absolute(one, source))
                 .transpose()?,
+            at_once: raw
+                .at_once
+                .map(|one| {
+                    let span = one.span();
+                    one.into_inner().check(source, span)
+                })
+                .transpose()?
+                .unwrap_or_default(),
             ceilings,
         })
     }

@@ -384,7 +384,7 @@ fn without_a_project_grant_or_a_ceiling_there_is_nothing() {
     assert!(powers(&bare).is_empty());
     assert_eq!(
         bare.interfaces().into_iter().collect::<Vec<_>>(),
-        ["moat:host/progress"]
+        ["moat:host/effects", "moat:host/progress"]
     );
 }
 
@@ -405,6 +405,7 @@ fn manifests_that_hide_something_or_ask_for_the_unbuilt_are_refused_with_line_an
         ),
         ("path = \"docs\"", "path = \"src/inner\"", "overlap"),
         ("path = \"docs\"", "path = \"SRC\"", "overlap"),
+        ("path = \"docs\"", "path = \".\"", "overlap"),
         (
             "path = \"docs\"",
             "path = \"../docs\"",
@@ -453,6 +454,17 @@ fn names() -> impl Strategy<Value = Vec<String>> {
 }
 
 proptest! {
+    #[test]
+    fn paths_that_overlap_are_refused_and_others_are_not(paths in prop::collection::vec("[.]|[aA-]{1,2}(/[abB-]){0,2}", 1..6)) {
+        let files: String = paths.iter().map(|path| format!("[[files]]\npath = {path:?}\naccess = \"read\"\nreason = \"r\"\n")).collect();
+        let text = format!("[skill]\nname = \"x\"\nversion = \"0.1.0\"\nrole = \"job\"\ndescription = \"d\"\n{files}[limits]\nmemory = \"1MiB\"\ntime = \"1s\"\n");
+        let lower: Vec<_> = paths.iter().map(|one| path(&one.to_lowercase())).collect();
+        let overlap = lower.iter().enumerate().any(|(at, one)| {
+            lower[at + 1..].iter().any(|other| one.holds(other) || other.holds(one))
+        });
+        prop_assert_eq!(Manifest::parse(&text, "f").is_err(), overlap, "{:?}", paths);
+    }
+
     #[test]
     fn a_grant_never_exceeds_any_of_the_three_and_grows_only_with_them(read in names(), write in names(), ceiling_read in names(), ceiling_write in names(), probe in "(src|docs|src/deep|other)/[ab]") {
         let granted = serde_json::json!({"skill": "x", "read": read, "write": write});
@@ -558,4 +570,43 @@ fn a_refusal_is_laid_to_what_was_withheld() {
     ] {
         assert_eq!(grant.withheld_for(&undeclared), None);
     }
+}
+
+#[test]
+fn a_grant_that_was_kept_is_read_as_the_same() {
+    let network = MANIFEST.replace(
+        "[release]",
+        "[[network]]\nhost = \"*.example.com\"\nmethods = [\"GET\"]\nreason = \"r\"\n\n[release]",
+    );
+    let asked = PROJECT.replace("\"env\"", "\"network\":[\"GET *.example.com\"],\"env\"");
+    let policy = POLICY.replace("env = [\"*\"]", "env = [\"*\"]\nnetwork = [\"*\"]");
+    for grant in [
+        compute(MANIFEST, Some(PROJECT), POLICY),
+        compute(MANIFEST, None, POLICY),
+        compute(&network, Some(&asked), &policy),
+    ] {
+        let read = Grant::read(&grant.canonical()).unwrap();
+        assert_eq!(read, grant);
+        assert_eq!(powers(&read), powers(&grant));
+    }
+}
+
+#[test]
+fn the_arguments_of_programs_are_in_a_grants_digest() {
+    let grant = compute(MANIFEST, Some(PROJECT), POLICY);
+    let other = MANIFEST.replace("[\"tree\", \"*\"]", "[\"run\", \"**\"]");
+    let other = compute(&other, Some(PROJECT), POLICY);
+    assert!(
+        grant.canonical().contains("metadata"),
+        "{}",
+        grant.canonical()
+    );
+    assert_ne!(grant.digest(), other.digest());
+}
+
+#[test]
+fn nothing_of_a_grant_that_was_kept_is_left_out() {
+    let text = compute(MANIFEST, Some(PROJECT), POLICY).canonical();
+    let more = text.replacen('{', "{\"flight\":true,", 1);
+    assert!(Grant::read(&more).is_err() && Grant::read("").is_err());
 }

@@ -125,6 +125,8 @@ pub struct Limits {
     pub tmp_bytes: u64,
     /// Wall clock; at its end the whole tree is killed.
     pub wall: Duration,
+    /// How long all of it together may stand still: print nothing and take no processor time. Absent: as long as it likes.
+    pub idle: Option<Duration>,
     /// Each of stdout and stderr: the middle is dropped beyond it.
     pub output_bytes: usize,
 }
@@ -141,6 +143,7 @@ impl Limits {
             open_files: 4096,
             tmp_bytes: 1 << 30,
             wall,
+            idle: None,
             output_bytes: 1 << 20,
         }
     }
@@ -155,6 +158,8 @@ pub enum Ending {
     Signalled(i32),
     /// Killed at its deadline.
     Deadline,
+    /// Killed because it stood still for as long as it may: it printed nothing, and none of its processes took any processor time.
+    Idle,
     /// Killed because the writable mounts grew beyond their limit, or the disk was about to be full.
     DiskFull,
 }

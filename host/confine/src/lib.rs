@@ -9,11 +9,16 @@ mod command;
 mod disk;
 mod door;
 mod error;
+mod handover;
+mod idle;
 mod launcher;
 mod output;
 pub mod owner;
+mod pool;
 mod probe;
+mod process;
 mod removal;
+mod running;
 mod service;
 mod shield;
 mod specification;
@@ -23,19 +28,21 @@ pub use command::{Command, Ending, Finished, Level, Limits, Mount, Network};
 pub use disk::DiskWatch;
 pub use door::DOOR_PORT;
 pub use error::ConfineError;
-pub use launcher::{Child, Launcher};
+pub use launcher::Launcher;
 pub use probe::{Found, Probe, probe};
 pub use removal::remove_tree;
+pub use running::Child;
 pub use service::ServiceHandle;
 pub use shield::shield;
 pub use toolchain::Toolchains;
 
 /// Becomes the launcher when this process was started as one. Call it first of all in `main`, before any thread exists.
 pub fn enter_if_asked() {
-    if std::env::args_os()
-        .nth(1)
-        .is_some_and(|argument| argument == child::ASKED)
-    {
-        child::launch();
+    let mut words = std::env::args_os().skip(1);
+    if words.next().is_some_and(|word| word == child::ASKED) {
+        match specification::Birth::of(words) {
+            Some(birth) => child::launch(birth),
+            None => child::sys::exit(125),
+        }
     }
 }

@@ -1,6 +1,13 @@
 //! Output with a cap: the beginning and the end are kept, the middle is counted and dropped.
 
+use std::os::fd::OwnedFd;
+use std::sync::atomic::Ordering;
+
+use rustix::pipe::PipeFlags;
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::net::unix::pipe::Receiver;
+
+use crate::idle::Printed;
 
 /// Bounded memory for an unbounded stream.
 #[derive(Debug)]
@@ -41,12 +48,24 @@ impl Capture {
     }
 }
 
-/// Drains a stream to its end.
-pub(crate) async fn drain(mut stream: impl AsyncRead + Unpin, max: usize) -> (Vec<u8>, bool) {
+/// A pipe for output: our end, and the program's.
+pub(crate) fn pipe() -> std::io::Result<(Receiver, OwnedFd)> {
+    let (ours, theirs) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    rustix::io::ioctl_fionbio(&ours, true)?;
+    Ok((Receiver::from_owned_fd(ours)?, theirs))
+}
+
+/// Drains a stream to its end, and counts what comes.
+pub(crate) async fn drain(
+    mut stream: impl AsyncRead + Unpin,
+    max: usize,
+    printed: Printed,
+) -> (Vec<u8>, bool) {
     let mut capture = Capture::new(max);
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(read @ 1..) = stream.read(&mut buffer).await {
         capture.take(&buffer[..read]);
+        printed.fetch_add(read as u64, Ordering::Relaxed);
     }
     capture.finish()
 }

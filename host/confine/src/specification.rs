@@ -1,13 +1,56 @@
 //! What the parent tells the launcher, and what comes back.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use crate::command::{Level, Limits, Mount, Network};
 
-/// Everything the launcher needs; it reads nothing else.
+/// What a launcher is before it knows its program: told by its arguments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Birth {
+    /// Whether it stays in the host's network.
+    pub(crate) host_network: bool,
+    /// Whether it outlives us. All others end with the socket over which they are told their program.
+    pub(crate) service: bool,
+}
+
+impl Birth {
+    const HOST_NETWORK: &str = "host-network";
+    const SERVICE: &str = "service";
+
+    /// The arguments that say so.
+    pub(crate) fn words(self) -> impl Iterator<Item = &'static str> {
+        let network = self.host_network.then_some(Birth::HOST_NETWORK);
+        network
+            .into_iter()
+            .chain(self.service.then_some(Birth::SERVICE))
+    }
+
+    /// What the arguments say; nothing, if they are not all understood.
+    pub(crate) fn of(words: impl Iterator<Item = OsString>) -> Option<Birth> {
+        let mut birth = Birth {
+            host_network: false,
+            service: false,
+        };
+        for word in words {
+            match word.to_str()? {
+                Birth::HOST_NETWORK => birth.host_network = true,
+                Birth::SERVICE => birth.service = true,
+                _ => return None,
+            }
+        }
+        Some(birth)
+    }
+}
+
+/// What a launcher is told of its program; it reads nothing else. With it come descriptors, in one message: this text, the program's standard
+/// input, output and errors, with [`Network::Door`] the socket over which its listener goes, and what becomes 3, 4, …
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Specification {
     pub(crate) program: PathBuf,
@@ -19,19 +62,19 @@ pub(crate) struct Specification {
     pub(crate) limits: Limits,
     /// Below it nothing is executed.
     pub(crate) least: Level,
-    /// Whether root started it: some limits do not hold for root.
-    pub(crate) by_root: bool,
-    /// Descriptor numbers in the launcher.
-    pub(crate) stdin_fd: i32,
-    pub(crate) status_fd: i32,
-    /// At its end of file everything dies. Absent for services, which outlive us.
-    pub(crate) lifeline_fd: Option<i32>,
-    /// Where the listener is handed out, for [`Network::Door`] and for it alone.
-    pub(crate) door_fd: Option<i32>,
-    pub(crate) pass_fds: Vec<i32>,
 }
 
-/// What comes back over the status pipe, one JSON value a line.
+impl Specification {
+    /// Reads it without moving the position of the file, which others read as well.
+    pub(crate) fn read(file: OwnedFd) -> std::io::Result<Specification> {
+        let file = File::from(file);
+        let mut text = vec![0; usize::try_from(file.metadata()?.len()).unwrap_or(0)];
+        file.read_exact_at(&mut text, 0)?;
+        Ok(serde_json::from_slice(&text)?)
+    }
+}
+
+/// What comes back over the same socket, one JSON value a line.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Status {
     /// A layer failed; nothing was executed.

@@ -188,12 +188,16 @@ impl Bench {
                 self.house.models.clone(),
                 self.project.clone(),
                 Arc::new(CallMeter::new(nothing)),
+                driver::Keys::of_call(),
                 watcher.clone(),
             ),
             network: StepNetwork::new(&self.house.outbound, self.grant.clone()),
             wall: Duration::from_secs(300),
             watcher,
+            account: None,
+            keys: driver::Keys::of_call(),
             record: CallRecord::begin(&self.house, &about).unwrap(),
+            party: driver::Party::outside(None),
         });
         let call = Call {
             role: Role::Job,
@@ -201,6 +205,7 @@ impl Bench {
             view: None,
             grant: self.grant.clone(),
             env: vec![],
+            recording: None,
         };
         let answer = self
             .house
@@ -260,4 +265,7 @@ struct Nobody;
 impl Watcher for Nobody {
     fn event(&self, _: &Recorded) {}
     fn note(&self, _: &str) {}
+    fn of_task(&self, _: &flow::id::TaskId) -> Arc<dyn Watcher> {
+        Arc::new(Nobody)
+    }
 }

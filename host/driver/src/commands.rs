@@ -26,6 +26,8 @@ pub(crate) struct OnView<'a> {
     pub(crate) scratch: &'a Path,
     /// What becomes of what the command writes there.
     pub(crate) writes: Writes,
+    /// Which of the project's scarce resources it has.
+    pub(crate) resources: &'a BTreeMap<String, String>,
 }
 
 /// Where a command with a network finds the certificate of its proxy.
@@ -35,6 +37,8 @@ const CERTIFICATE: &str = "/etc/moat/proxy.pem";
 pub(crate) struct Terms<'a> {
     /// Wall clock at most.
     pub(crate) wall: Duration,
+    /// How long it may stand still.
+    pub(crate) idle: Duration,
     /// Private memory of each of its processes, where it is less than a build may have.
     pub(crate) memory_bytes: Option<u64>,
     /// Its way out; absent, it has none.
@@ -43,9 +47,10 @@ pub(crate) struct Terms<'a> {
 
 impl Terms<'_> {
     /// Without a network, as the project's own checks are run.
-    pub(crate) fn offline(wall: Duration) -> Terms<'static> {
+    pub(crate) fn offline(wall: Duration, idle: Duration) -> Terms<'static> {
         Terms {
             wall,
+            idle,
             memory_bytes: None,
             proxy: None,
         }
@@ -53,6 +58,7 @@ impl Terms<'_> {
 
     fn limits(&self) -> Limits {
         let mut limits = Limits::for_builds(self.wall);
+        limits.idle = Some(self.idle);
         limits.memory_bytes = [limits.memory_bytes, self.memory_bytes]
             .into_iter()
             .flatten()
@@ -112,6 +118,7 @@ impl OnView<'_> {
             env.retain(|name, _| !matches!(name.as_str(), "CARGO_NET_OFFLINE" | "GOPROXY"));
         }
         env.extend(self.env.clone());
+        env.extend(self.resources.clone());
         for (name, value) in [
             ("CARGO_TARGET_DIR", "/build/target"),
             ("GOCACHE", "/build/go"),

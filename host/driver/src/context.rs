@@ -6,7 +6,7 @@ use std::sync::Arc;
 use capability::ConfigError;
 use catalog::PackageError;
 use flow::grant::Blocked;
-use flow::id::SkillName;
+use flow::id::{SkillName, TaskId};
 use flow::{Illegal, Recorded};
 use journal::JournalError;
 use project::Project;
@@ -15,6 +15,7 @@ use repo::{Kept, Mirror, Source, SourceError, StoreError};
 use crate::grants::{self, Granted};
 use crate::house::House;
 use crate::ledger::Ledger;
+use crate::scheduler::{Party, SlotError, Turn};
 
 /// Hears what happens, to tell people. It decides nothing.
 pub trait Watcher: Send + Sync {
@@ -22,6 +23,8 @@ pub trait Watcher: Send + Sync {
     fn event(&self, recorded: &Recorded);
     /// A skill said something; untrusted, one short line.
     fn note(&self, text: &str);
+    /// Who hears what happens to the run of a task.
+    fn of_task(&self, task: &TaskId) -> Arc<dyn Watcher>;
 }
 
 /// Why a run cannot be driven at all; its state is as it was.
@@ -49,6 +52,16 @@ pub enum DriveError {
         /// What was asked for.
         run: String,
     },
+    /// The record of the step under way.
+    #[error(
+        "what is recorded of the step under way of run {run} cannot be read ({why}): cancel the run and open a new one"
+    )]
+    Unreadable {
+        /// The run.
+        run: String,
+        /// What is wrong.
+        why: String,
+    },
     /// The audit trail: what it cannot record is not done.
     #[error(transparent)]
     Trail(#[from] audit::TrailError),
@@ -61,6 +74,9 @@ pub enum DriveError {
     /// The run's own `moat.toml`.
     #[error(transparent)]
     Project(#[from] ConfigError),
+    /// What counts how much is done at the same time.
+    #[error(transparent)]
+    Slots(#[from] SlotError),
     /// A skill of the run.
     #[error(transparent)]
     Package(#[from] PackageError),
@@ -111,9 +127,16 @@ pub(crate) struct Context {
     pub(crate) project: Arc<Project>,
     pub(crate) skills: Granted,
     pub(crate) watcher: Arc<dyn Watcher>,
+    /// What it needs for the step under way.
+    pub(crate) turn: Turn,
 }
 
 impl Context {
+    /// On whose account it does things.
+    pub(crate) fn party(&self) -> Party {
+        Party::of(&self.ledger.run())
+    }
+
     /// Gathers what the run's first event names, all of it by digest.
     pub(crate) fn of(
         house: Arc<House>,
@@ -124,6 +147,11 @@ impl Context {
         let opened = ledger.run().opened.clone();
         let source = Source::open(&PathBuf::from(&opened.repository))?;
         let mirror = Mirror::open_or_create(&house.mirror_dir(&opened.repository))?;
+        // A mirror that was lost is made again from the repository, as far as that has what was in it.
+        if mirror.tree_of(&opened.base.commit).is_err() {
+            mirror.fetch_commit(&source, &opened.base.commit)?;
+            mirror.keep(&opened.run, "base", opened.base.commit.clone())?;
+        }
         let project = grants::kept_project(&house, &opened.project)?;
         Ok(Context {
             house,
@@ -133,6 +161,7 @@ impl Context {
             project: Arc::new(project),
             skills,
             watcher,
+            turn: Turn::default(),
         })
     }
 

@@ -1,21 +1,27 @@
 //! The loop around one run, and what people say to it from outside.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use audit::{Decided, Decision};
+use flow::effect::Interrupted;
 use flow::event::{Answer, Parking};
 use flow::grant::Blocked;
 use flow::id::{GateName, RunId};
 use flow::run::{Action, End, Stage, next};
+use flow::step::Step;
 use flow::{Event, Recorded, Run};
 use journal::{Journal, JournalError};
+use tokio::task::JoinSet;
 
+use crate::children::{self, Family};
 use crate::clock::now_ms;
 use crate::context::{Context, DriveError, Watcher};
 use crate::grants::{self, Standing};
 use crate::house::House;
 use crate::ledger::{self, Ledger};
+use crate::scheduler::{Party, Turn};
 use crate::step;
 
 /// Reads a run without driving it.
@@ -28,6 +34,9 @@ pub fn load(journal: &Journal, run: &RunId) -> Result<(Run, Vec<Recorded>), Driv
 
 /// Drives a run until it has ended or waits for a person. Dropping the future leaves a run that can be driven again.
 ///
+/// A run that works on a task is driven with its parent, of whose money and joined work it has its part; where another process drives that one,
+/// it goes on there, and what is returned is how it stands.
+///
 /// # Errors
 /// [`DriveError`] when the run cannot be driven at all; what goes wrong within a step is an event of the run.
 #[tracing::instrument(level = "debug", skip_all)]
@@ -36,12 +45,108 @@ pub async fn drive(
     run: &RunId,
     watcher: Arc<dyn Watcher>,
 ) -> Result<Run, DriveError> {
-    let ledger = Arc::new(Ledger::open(&house, run, watcher.clone())?);
+    let (state, _) = load(&house.journal, run)?;
+    let Some(child) = state.opened.child else {
+        return drive_one(house, run, watcher, None).await;
+    };
+    match drive_one(house.clone(), &child.parent, watcher, None).await {
+        Ok(_) => {}
+        Err(error) if is_anothers(&error) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(load(&house.journal, run)?.0)
+}
+
+/// More runs of one process at the same time would hold more files than a process may have open.
+const DRIVEN_AT_ONCE: usize = 100;
+
+/// Drives many runs at the same time, each as [`drive`] would, and gives what became of them in the order in which they stopped.
+///
+/// What goes wrong with one run is no matter of the others.
+pub async fn drive_all(
+    house: Arc<House>,
+    runs: Vec<RunId>,
+    watcher: &dyn Fn(&RunId) -> Arc<dyn Watcher>,
+) -> Vec<(RunId, Result<Run, DriveError>)> {
+    let mut waiting = runs.into_iter();
+    let mut driven = JoinSet::new();
+    let mut stopped = Vec::new();
+    loop {
+        while driven.len() < DRIVEN_AT_ONCE
+            && let Some(run) = waiting.next()
+        {
+            let (house, watcher) = (house.clone(), watcher(&run));
+            driven.spawn(async move {
+                let state = drive(house, &run, watcher).await;
+                (run, state)
+            });
+        }
+        match driven.join_next().await {
+            Some(Ok(one)) => stopped.push(one),
+            Some(Err(panicked)) => tracing::error!(%panicked, "a run could not be driven"),
+            None => return stopped,
+        }
+    }
+}
+
+/// Runs that have something to do and that nobody drives, the oldest first. Those of tasks go with their parents.
+///
+/// # Errors
+/// [`DriveError`] when the journal cannot be read; a run that this moat cannot read is left out.
+pub fn interrupted(house: &House) -> Result<Vec<RunId>, DriveError> {
+    let is_interrupted = |run: &RunId| {
+        load(&house.journal, run).is_ok_and(|(state, _)| {
+            let due = matches!(
+                next(&state),
+                Action::Perform(_) | Action::Park(_) | Action::Tend { .. }
+            );
+            due && state.opened.child.is_none() && !house.journal.is_driven(run)
+        })
+    };
+    let runs = house.journal.runs()?.into_iter().map(|one| one.run);
+    Ok(runs.filter(is_interrupted).collect())
+}
+
+/// Whether a run is left alone because another moat has it.
+pub(crate) fn is_anothers(error: &DriveError) -> bool {
+    matches!(
+        error,
+        DriveError::Journal(
+            JournalError::Held { .. }
+                | JournalError::HeldByOlder { .. }
+                | JournalError::Frozen { .. }
+                | JournalError::Fenced { .. }
+        )
+    )
+}
+
+/// Boxed: the run of a task is driven within its parent's.
+pub(crate) fn drive_one(
+    house: Arc<House>,
+    run: &RunId,
+    watcher: Arc<dyn Watcher>,
+    family: Option<Family>,
+) -> Pin<Box<dyn Future<Output = Result<Run, DriveError>> + Send>> {
+    let run = run.clone();
+    Box::pin(async move { drive_here(house, &run, watcher, family).await })
+}
+
+async fn drive_here(
+    house: Arc<House>,
+    run: &RunId,
+    watcher: Arc<dyn Watcher>,
+    family: Option<Family>,
+) -> Result<Run, DriveError> {
+    let mut ledger = Ledger::open(&house, run, watcher.clone())?;
+    if let Some(family) = &family {
+        ledger = ledger.spending_of(family.parent.clone());
+    }
+    let ledger = Arc::new(ledger);
     let driven = tokio::select! {
         biased;
         // Whatever is under way ends with it: it would not count.
         lost = ledger.lost() => Err(lost),
-        driven = drive_held(house.clone(), ledger.clone(), watcher) => driven,
+        driven = drive_held(house.clone(), ledger.clone(), watcher, family) => driven,
     };
     match driven {
         // Somebody cancelled the run: that is no failure of whoever drove it.
@@ -62,36 +167,69 @@ async fn drive_held(
     house: Arc<House>,
     ledger: Arc<Ledger>,
     watcher: Arc<dyn Watcher>,
+    family: Option<Family>,
 ) -> Result<Run, DriveError> {
     sweep(&house, &ledger, Swept::Others);
     let skills = match grants::standing(&house, &ledger.run())? {
         Standing::Holds(skills) => skills,
         Standing::Narrowed(blocked) => {
-            if matches!(next(&ledger.run()), Action::Perform(_) | Action::Park(_)) {
+            if matches!(
+                next(&ledger.run()),
+                Action::Perform(_) | Action::Park(_) | Action::Tend { .. }
+            ) {
                 let reason = Parking::BlockedOnGrant { blocked };
                 ledger.append(vec![Event::Parked { reason }])?;
             }
             return Ok(ledger.run());
         }
     };
-    let context = Context::of(house, ledger, skills, watcher)?;
+    let mut context = Context::of(house, ledger, skills, watcher)?;
+    let mut joining = None;
     loop {
-        match next(&context.ledger.run()) {
+        let state = context.ledger.run();
+        match next(&state) {
             Action::Perform(due) => {
-                context
-                    .ledger
-                    .append(vec![Event::StepStarted { step: due.clone() }])?;
-                let came = step::perform(&context, &due).await;
-                let events = came.unwrap_or_else(|ended| ended.events(due));
-                context.ledger.append(events)?;
+                joining = match (&family, joins(&state, &due)) {
+                    (Some(family), true) if joining.is_none() => Some(family.join().await),
+                    (Some(_), true) => joining,
+                    _ => None,
+                };
+                perform(&mut context, &state, due).await?;
             }
             Action::Park(reason) => context.ledger.append(vec![Event::Parked { reason }])?,
+            Action::Tend { .. } => {
+                children::tend(&context).await?;
+                if matches!(next(&context.ledger.run()), Action::Tend { .. }) {
+                    sweep(&context.house, &context.ledger, Swept::All);
+                    return Ok(context.ledger.run());
+                }
+            }
             Action::AwaitAnswer { .. } | Action::AwaitResume | Action::Nothing => {
                 sweep(&context.house, &context.ledger, Swept::All);
                 return Ok(context.ledger.run());
             }
         }
     }
+}
+
+/// Begins a step when it is its turn, and records what came of it.
+async fn perform(context: &mut Context, state: &Run, due: Step) -> Result<(), DriveError> {
+    context.turn = (context.house.scheduler)
+        .step(&context.project, &Party::of(state), state, &due)
+        .await?;
+    context
+        .ledger
+        .append(vec![Event::StepStarted { step: due.clone() }])?;
+    let came = step::perform(context, &due).await;
+    context.turn = Turn::default();
+    let events = came.unwrap_or_else(|ended| ended.events(due));
+    context.ledger.append(events)
+}
+
+/// Whether a step belongs to the joining of a task's work, of which there is one at a time in a family.
+fn joins(run: &Run, step: &Step) -> bool {
+    matches!(step, Step::PrepareMerge | Step::MoveBranch { .. })
+        || matches!(run.stage, Stage::GatesOnTip(_))
 }
 
 /// Which views of a run are taken away.
@@ -110,6 +248,10 @@ fn sweep(house: &House, ledger: &Ledger, swept: Swept) {
         ledger.directory(house),
     );
     let taken_away = || -> std::io::Result<()> {
+        // Where a link leads is none of ours.
+        if directory.is_symlink() {
+            return std::fs::remove_file(&directory);
+        }
         match swept {
             Swept::All => confine::remove_tree(&directory),
             Swept::Others => {
@@ -202,17 +344,73 @@ pub fn resume(
 ) -> Result<(), DriveError> {
     let ledger = Ledger::open(house, run, watcher)?;
     let state = ledger.run();
+    if let Some(interrupted) = state.interrupted() {
+        return Err(not_known(run, interrupted));
+    }
     if let Some(blocked) = state.blocked() {
         return regrant(house, &ledger, blocked, by);
     }
     match next(&state) {
         Action::AwaitResume => {
             decide(house, run, by, Decided::Resume)?;
+            give_budget(house, &state, by, ledger.watcher())?;
             ledger.append(vec![Event::Resumed { by: by.into() }])
         }
         Action::Nothing => Err(DriveError::NotNow(format!("run {run} has ended"))),
         _ => Ok(()),
     }
+}
+
+/// Says of what a run waits for whether it happened: it is then passed by, or done.
+///
+/// # Errors
+/// [`DriveError::NotNow`] when the run waits for no such word.
+pub fn resolve(
+    house: &House,
+    run: &RunId,
+    happened: bool,
+    by: &str,
+    watcher: Arc<dyn Watcher>,
+) -> Result<(), DriveError> {
+    let ledger = Ledger::open(house, run, watcher)?;
+    let state = ledger.run();
+    let Some(interrupted) = state.interrupted() else {
+        return Err(DriveError::NotNow(format!(
+            "nothing of run {run} waits for a person to say whether it happened: `moat runs show {run}` says where it is"
+        )));
+    };
+    let effect = interrupted.what.as_str().into();
+    decide(house, run, by, Decided::Happened { happened, effect })?;
+    let by = by.into();
+    let number = interrupted.number;
+    ledger.append(vec![Event::EffectResolved {
+        number,
+        happened,
+        by,
+    }])
+}
+
+fn not_known(run: &RunId, interrupted: &Interrupted) -> DriveError {
+    DriveError::NotNow(format!(
+        "whether this of skill {} happened is not known: {}\nlook where it would have happened, and say it: `moat runs resume {run} --happened`, or `--did-not-happen` to have it done",
+        interrupted.skill,
+        interrupted.what.escape_debug()
+    ))
+}
+
+/// The money of a task's run is its parent's: where that is used up, the parent is given it.
+fn give_budget(
+    house: &House,
+    state: &Run,
+    by: &str,
+    watcher: Arc<dyn Watcher>,
+) -> Result<(), DriveError> {
+    let (Some(Parking::BudgetUsed { .. }), Some(child)) = (&state.parked, &state.opened.child)
+    else {
+        return Ok(());
+    };
+    let parent = Ledger::open(house, &child.parent, watcher)?;
+    parent.append(vec![Event::BudgetGiven { by: by.into() }])
 }
 
 /// New grants for a run, each one that changes in the trail before the run has it.
@@ -240,7 +438,7 @@ fn regrant(house: &House, ledger: &Ledger, blocked: &Blocked, by: &str) -> Resul
 /// How long an effect that is under way may keep a person's word waiting: moving a ref takes milliseconds, switching a release seconds.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Ends a run, also one that another process drives: that one can do no more for it from then on, and stops.
+/// Ends a run, and the runs that work on its tasks, also one that another process drives: that one can do no more for it from then on, and stops.
 ///
 /// # Errors
 /// [`DriveError`]; [`JournalError::Frozen`] when whoever drives the run does not end an effect that it has begun.
@@ -257,9 +455,16 @@ pub fn cancel(
     not_ended(&load(&house.journal, run)?.0)?;
     let was_driven = house.journal.is_driven(run);
     decide(house, run, by, Decided::Cancel)?;
-    let ledger = seize(house, run, watcher)?;
+    let ledger = seize(house, run, watcher.clone())?;
     // It may have come to its end while it was being taken.
     not_ended(&ledger.run())?;
+    // Its tasks' runs first: none of them is left behind to be driven by nobody.
+    for child in ledger.run().runs_under_way() {
+        match cancel(house, child, by, watcher.clone()) {
+            Ok(()) | Err(DriveError::NotNow(_) | DriveError::NoSuchRun { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
     ledger.append(vec![Event::Cancelled { by: by.into() }])?;
     if !was_driven {
         sweep(house, &ledger, Swept::All);

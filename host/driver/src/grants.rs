@@ -11,6 +11,7 @@ use flow::event::Cause;
 use flow::grant::{Asked, Blocked, Blocking, Need, PinnedPolicy, Regrant};
 use flow::id::{Digest, SkillName};
 use flow::role::SkillError;
+use journal::JournalError;
 use project::Project;
 use repo::{Mirror, Source};
 use sandbox::LoadError;
@@ -62,7 +63,19 @@ pub(crate) fn pinned_policy(house: &House) -> Result<PinnedPolicy, DriveError> {
     })
 }
 
-/// The grant of a skill as it was pinned, under the policy of then.
+/// Keeps a grant for as long as there is a run that has it: what it was is read then, whatever a later moat would compute.
+pub(crate) fn keep(house: &House, grant: &Grant) -> Result<Digest, JournalError> {
+    house.journal.put_blob(grant.canonical().as_bytes())
+}
+
+/// A grant that was kept.
+fn kept(house: &House, digest: &Digest) -> Result<Option<Grant>, DriveError> {
+    let text = house.journal.get_blob(digest)?;
+    let read = |text: Vec<u8>| Grant::read(&String::from_utf8_lossy(&text)).ok();
+    Ok(text.and_then(read))
+}
+
+/// The grant of a skill as it was pinned. Runs of a moat that kept none have theirs computed under the policy of then.
 fn pinned_grant(
     house: &House,
     run: &Run,
@@ -71,6 +84,9 @@ fn pinned_grant(
     project: &Project,
 ) -> Result<Grant, DriveError> {
     let pinned = run.grant_of(skill);
+    if let Some(grant) = kept(house, pinned)? {
+        return Ok(grant);
+    }
     let compute =
         |policy: &Policy| Grant::compute(&package.manifest, project.grant_of(&skill.name), policy);
     let now = compute(&house.policy);
@@ -313,7 +329,7 @@ pub(crate) fn regrant(house: &House, run: &Run, blocked: &Blocked) -> Result<Reg
                 })));
             }
         }
-        grants.insert(skill.name.clone(), grant.digest());
+        grants.insert(skill.name.clone(), keep(house, &grant)?);
     }
     Ok(Regrant {
         project: house.journal.put_blob(&text)?,

@@ -19,6 +19,7 @@ use crate::approvals::Approvals;
 use crate::known::Known;
 use crate::lease::{self, Keeper};
 use crate::owner::OwnerPrograms;
+use crate::scheduler::Scheduler;
 
 /// Opened once a process.
 #[derive(Debug)]
@@ -47,6 +48,7 @@ pub struct House {
     pub secrets: Arc<Stores>,
     /// The way out for what skills ask for.
     pub outbound: Outbound,
+    pub(crate) scheduler: Scheduler,
 }
 
 /// Why the house cannot be opened.
@@ -134,11 +136,12 @@ impl House {
             launcher,
             tools: Toolchains::discover(&|name| std::env::var_os(name)),
             catalog: Catalog::bundled()?,
-            policy,
             policy_text,
             models,
             secrets,
             outbound,
+            scheduler: Scheduler::new(root.join("slots"), &policy.at_once),
+            policy,
             root,
         })
     }
@@ -175,6 +178,11 @@ impl House {
             .join("repositories")
             .join(key(repository))
             .join("releases")
+    }
+
+    /// For skills' accounts of what they do outside.
+    pub(crate) fn accounts_dir(&self) -> PathBuf {
+        self.root.join("effects")
     }
 
     /// Disposable things of a run.

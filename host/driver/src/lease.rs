@@ -52,9 +52,12 @@ impl Held {
     /// Waits until it is lost.
     pub(crate) async fn lost(&self) -> JournalError {
         let mut lost = self.lost.subscribe();
-        match lost.wait_for(Option::is_some).await.as_deref() {
-            Ok(Some(error)) => error.clone(),
-            _ => std::future::pending().await,
+        let seen = lost.wait_for(Option::is_some).await;
+        // What was seen is a lock on the channel: it is let go before anything is waited for.
+        let error = seen.ok().and_then(|error| error.clone());
+        match error {
+            Some(error) => error,
+            None => std::future::pending().await,
         }
     }
 }

@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use flow::effect::Asking;
 use flow::id::RunId;
 use flow::money::{Reservation, Spend};
 use flow::run::replay;
+use flow::task::ChildCall;
 use flow::{Event, Recorded, Run, apply};
 use journal::{Effect, Journal, JournalError, Stored};
 
-use crate::clock::now_ms;
+use crate::clock::{RunClock, now_ms};
 use crate::context::{DriveError, Watcher};
 use crate::house::House;
 use crate::lease::Held;
@@ -22,6 +24,9 @@ pub(crate) struct Ledger {
     journal: Journal,
     state: Mutex<Run>,
     watcher: Arc<dyn Watcher>,
+    clock: RunClock,
+    /// Of a run that works on a task: its parent, whose money it spends.
+    parent: Option<Arc<Ledger>>,
     held: Arc<Held>,
 }
 
@@ -50,10 +55,23 @@ impl Ledger {
         let (state, _) = load(&house.journal, held.lease().run())?;
         Ok(Ledger {
             journal: house.journal.clone(),
+            clock: RunClock::new(now_ms(), state.last_at_ms),
             state: Mutex::new(state),
             watcher,
+            parent: None,
             held: Arc::new(held),
         })
+    }
+
+    /// Who hears of its events.
+    pub(crate) fn watcher(&self) -> Arc<dyn Watcher> {
+        self.watcher.clone()
+    }
+
+    /// Money is set aside in the parent first.
+    pub(crate) fn spending_of(mut self, parent: Arc<Ledger>) -> Ledger {
+        self.parent = Some(parent);
+        self
     }
 
     /// Records the first event of a new run.
@@ -117,7 +135,7 @@ impl Ledger {
         mut state: MutexGuard<'_, Run>,
         events: Vec<Event>,
     ) -> Result<(), DriveError> {
-        let at_ms = now_ms().max(state.last_at_ms);
+        let at_ms = self.clock.now_ms();
         let mut next = state.clone();
         let mut recorded = Vec::new();
         for event in events {
@@ -143,32 +161,97 @@ impl Ledger {
 
 impl Meter for Ledger {
     fn remaining(&self) -> Reservation {
-        self.state().remaining()
+        let own = self.state().remaining();
+        let Some(parent) = &self.parent else {
+            return own;
+        };
+        let all = parent.remaining();
+        Reservation {
+            money: own.money.min(all.money),
+            tokens: own.tokens.min(all.tokens),
+        }
     }
 
-    fn reserve(&self, alias: &str, model: &str, wanted: Reservation) -> Result<u64, String> {
+    fn reserve(
+        &self,
+        alias: &str,
+        model: &str,
+        wanted: Reservation,
+        asking: Option<Asking>,
+    ) -> Result<u64, String> {
+        self.reserve_for(None, alias, model, wanted, asking)
+    }
+
+    fn settle(&self, call: u64, spend: Spend) -> Result<(), String> {
+        self.append(vec![Event::Settled { call, spend }])
+            .map_err(|error| error.to_string())?;
+        match &self.parent {
+            Some(parent) => parent.settle_for(&self.child_call(call), spend),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Ledger {
+    fn child_call(&self, call: u64) -> ChildCall {
+        let run = self.state().opened.run.clone();
+        ChildCall { run, call }
+    }
+
+    /// Sets something aside, in the parent first: what a crash leaves between the two is settled when the parent is driven again.
+    fn reserve_for(
+        &self,
+        of: Option<ChildCall>,
+        alias: &str,
+        model: &str,
+        wanted: Reservation,
+        asking: Option<Asking>,
+    ) -> Result<u64, String> {
         // Held until it is durable: of two calls at once, the second has the next number and what is then left.
         let state = self.state();
         let call = state.calls + 1;
+        let theirs = ChildCall {
+            run: state.opened.run.clone(),
+            call,
+        };
+        if let Some(parent) = &self.parent {
+            parent.reserve_for(Some(theirs.clone()), alias, model, wanted, None)?;
+        }
         let event = Event::Reserved {
             call,
             alias: alias.to_owned(),
             model: model.to_owned(),
             reservation: wanted,
+            asking,
+            of,
         };
-        self.append_to(state, vec![event])
-            .map_err(|error| error.to_string())?;
-        Ok(call)
+        let reserved = self.append_to(state, vec![event]);
+        reserved.map(|()| call).map_err(|error| {
+            if let Some(parent) = &self.parent
+                && let Err(error) = parent.settle_for(&theirs, Spend::default())
+            {
+                tracing::warn!(error, "money stays set aside for a call that was not made");
+            }
+            error.to_string()
+        })
     }
 
-    fn settle(&self, call: u64, spend: Spend) -> Result<(), String> {
-        self.append(vec![Event::Settled { call, spend }])
+    fn settle_for(&self, of: &ChildCall, spend: Spend) -> Result<(), String> {
+        let state = self.state();
+        let call = state.lent.iter().find(|(_, lent)| *lent == of);
+        let Some(call) = call.map(|(call, _)| *call) else {
+            return Err(format!(
+                "call {} of run {} was not reserved",
+                of.call, of.run
+            ));
+        };
+        self.append_to(state, vec![Event::Settled { call, spend }])
             .map_err(|error| error.to_string())
     }
 }
 
 /// Lets the runtime go on with other tasks meanwhile: theirs are the appends that become one transaction with this one.
-fn waiting<T>(wait: impl FnOnce() -> T) -> T {
+pub(crate) fn waiting<T>(wait: impl FnOnce() -> T) -> T {
     use tokio::runtime::{Handle, RuntimeFlavor};
     match Handle::try_current() {
         Ok(handle) if handle.runtime_flavor() == RuntimeFlavor::MultiThread => {

@@ -193,6 +193,7 @@ pub fn open(house: &House, repository: &Path, report: Report) -> Result<Opened, 
         pipeline,
         project: house.journal.put_blob(&text)?,
         policy: Some(grants::pinned_policy(house).map_err(Box::new)?),
+        child: None,
     };
     mirror.keep(&run, "base", base.commit)?;
     Ledger::begin(house, &run, &Event::Opened(Box::new(opened))).map_err(Box::new)?;
@@ -261,6 +262,11 @@ impl Pinning<'_> {
             .as_ref()
             .map(|name| self.skill(name, Role::Test))
             .transpose()?;
+        let plan = project
+            .plan
+            .as_ref()
+            .map(|name| self.skill(name, Role::Plan))
+            .transpose()?;
         let implement = self.skill(&project.implement, Role::Implement)?;
         let deploy = match (&project.deploy_skill, &project.deploy) {
             (Some(name), Some(deploy)) => Some(Deploy {
@@ -273,6 +279,7 @@ impl Pinning<'_> {
             branch: project.branch.clone(),
             triage,
             test,
+            plan,
             implement,
             deploy,
             gates: pinned_gates(project),
@@ -312,7 +319,7 @@ impl Pinning<'_> {
         Ok(Skill {
             name: name.clone(),
             digest,
-            grant: grant.digest(),
+            grant: grants::keep(self.house, &grant)?,
         })
     }
 }

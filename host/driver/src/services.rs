@@ -10,19 +10,24 @@ use capability::{Denial, Grant, Running};
 use confine::{ConfineError, Ending};
 use egress::Proxy;
 use project::Project;
+use sandbox::message::effects::{Effect, EffectsError, Standing};
 use sandbox::message::http::{self, Head, HttpError, Piece};
 use sandbox::message::model::{Alias, ModelError, Request, Response};
 use sandbox::message::process::{self, Command, Invocation, Output, ProcessError, ProjectCommand};
 use sandbox::message::release::{Health, ReleaseError, Version};
-use sandbox::{Entry, Ran, Services};
+use sandbox::{Entry, Question, Ran, Services};
+use serde_json::Value;
 
 use crate::commands::{OnView, Terms, Writes};
 use crate::context::Watcher;
+use crate::effects::{self, StepAccount};
 use crate::house::House;
+use crate::keys::Keys;
 use crate::models::StepModels;
 use crate::network::{StepNetwork, Unanswered};
 use crate::record::CallRecord;
 use crate::releases::Releases;
+use crate::scheduler::Party;
 
 /// The project's variables that a grant names, with their values.
 pub fn granted_env(project: &Project, grant: &Grant) -> BTreeMap<String, String> {
@@ -54,8 +59,14 @@ pub struct StepServices {
     pub wall: Duration,
     /// Hears notes.
     pub watcher: Arc<dyn Watcher>,
+    /// The skill's account of what it does outside; none for a call by hand.
+    pub account: Option<StepAccount>,
+    /// By which the other side knows a request that it has had already.
+    pub keys: Keys,
     /// What the call does, for the audit trail.
     pub record: CallRecord,
+    /// On whose account it is done, where others wait for the same.
+    pub party: Party,
 }
 
 #[async_trait]
@@ -64,10 +75,30 @@ impl Services for StepServices {
         self.record.heard(call, denial).await
     }
 
+    fn replayed(&self, call: &Question, args: &[Value], denials: &[(Denial, u32)]) {
+        match (call.interface.as_str(), call.function.as_str(), args) {
+            ("moat:host/process", "run", [command]) => {
+                if let Ok(command) = serde_json::from_value::<Command>(command.clone()) {
+                    let level = self.house.launcher.attainable();
+                    self.record.command(name(&command.what), level);
+                }
+            }
+            ("moat:host/model", "chat", [request]) => {
+                self.record
+                    .model(request["alias"].as_str().unwrap_or_default());
+            }
+            _ => {}
+        }
+        for (denial, times) in denials {
+            self.record.count_refused(denial, *times);
+        }
+    }
+
     async fn run_command(&self, command: Command, terms: Running) -> Result<Ran, ProcessError> {
-        let name = match &command.what {
-            Invocation::Project(project) => project.name.clone(),
-            Invocation::Program(program) => program.program.clone(),
+        let name = name(&command.what).to_owned();
+        let project_name = match &command.what {
+            Invocation::Project(project) => Some(project.name.clone()),
+            Invocation::Program(_) => None,
         };
         // A command of the project is what moat.toml says, variables included, whoever runs it; a program is the skill's choice.
         let env = match &command.what {
@@ -94,12 +125,17 @@ impl Services for StepServices {
             .as_ref()
             .ok_or_else(|| ProcessError::Unavailable("this step has no files to run on".into()))?;
         let asked = command.timeout_ms.map_or(self.wall, Duration::from_millis);
+        let held = (self.house.scheduler)
+            .command(&self.project, &self.party, project_name.as_deref())
+            .await
+            .map_err(|error| not_run(&error))?;
         let on_view = OnView {
             house: &self.house,
             env,
             root,
             scratch: &self.scratch,
             writes: Writes::Discarded,
+            resources: &held.env,
         };
         let mut proxied = Proxied {
             proxy: match terms.network {
@@ -116,6 +152,7 @@ impl Services for StepServices {
         let proxy = proxied.proxy.clone();
         let asked = Terms {
             wall: asked.min(granted).min(self.wall),
+            idle: Duration::from_millis(self.project.idle_ms),
             memory_bytes: terms.memory_bytes,
             proxy: proxy.as_deref(),
         };
@@ -133,7 +170,8 @@ impl Services for StepServices {
                 ending: match finished.ending {
                     Ending::Exited(code) => process::Ending::Exited(code),
                     Ending::Signalled(signal) => process::Ending::Signalled(signal),
-                    Ending::Deadline => process::Ending::Deadline,
+                    // The contract knows one end that comes from waiting too long.
+                    Ending::Deadline | Ending::Idle => process::Ending::Deadline,
                     Ending::DiskFull => return Err(ProcessError::OutOfBudget),
                 },
                 stdout: String::from_utf8_lossy(&finished.stdout).into_owned(),
@@ -154,17 +192,25 @@ impl Services for StepServices {
         })
     }
 
-    async fn chat(&self, request: Request) -> Result<Response, ModelError> {
+    async fn chat(&self, request: Request, number: u64) -> Result<Response, ModelError> {
+        let held = (self.house.scheduler)
+            .model(&self.project, &self.party, &request.alias)
+            .await;
+        let _held = held.map_err(|error| {
+            tracing::error!(%error, "a model could not be called");
+            ModelError::Unavailable("the host could not call it; its log says why".into())
+        })?;
         self.record.model(&request.alias);
-        self.models.chat(request).await
+        self.models.chat(request, number).await
     }
 
     fn alias(&self, name: &str) -> Option<Alias> {
         self.models.alias(name)
     }
 
-    async fn request(&self, request: http::Request) -> Result<Head, HttpError> {
-        match self.network.request(request).await {
+    async fn request(&self, request: http::Request, number: u64) -> Result<Head, HttpError> {
+        let key = || self.keys.key(number, 1);
+        match self.network.request(request, key).await {
             Ok(head) => Ok(head),
             Err(unanswered) => Err(self.unanswered(unanswered).await),
         }
@@ -183,6 +229,27 @@ impl Services for StepServices {
 
     fn note(&self, text: String) {
         self.watcher.note(&text);
+    }
+
+    async fn intend(
+        &self,
+        key: String,
+        what: String,
+        number: u64,
+    ) -> Result<Standing, EffectsError> {
+        self.account()?.intend(key, what, number)
+    }
+
+    async fn confirm(&self, key: String, outcome: String) -> Result<(), EffectsError> {
+        self.account()?.confirm(key, outcome)
+    }
+
+    async fn withdraw(&self, key: String) -> Result<(), EffectsError> {
+        self.account()?.withdraw(key)
+    }
+
+    async fn effects(&self) -> Result<Vec<Effect>, EffectsError> {
+        self.account()?.all()
     }
 
     async fn versions(&self) -> Result<Vec<Version>, ReleaseError> {
@@ -206,6 +273,14 @@ impl Services for StepServices {
     }
 }
 
+/// A command as the record names it.
+fn name(what: &Invocation) -> &str {
+    match what {
+        Invocation::Project(project) => &project.name,
+        Invocation::Program(program) => &program.program,
+    }
+}
+
 impl StepServices {
     /// Records what the door refused by itself, and gives what the guest may know.
     async fn unanswered(&self, unanswered: Unanswered) -> HttpError {
@@ -216,6 +291,10 @@ impl StepServices {
             tracing::error!(%error, "a refusal is not in the audit trail");
         }
         unanswered.case
+    }
+
+    fn account(&self) -> Result<&StepAccount, EffectsError> {
+        self.account.as_ref().ok_or_else(effects::none)
     }
 
     fn releases(&self) -> Result<&Releases, ReleaseError> {

@@ -1,7 +1,9 @@
 //! What a run has used and may still use: time, tokens and money.
 
+use crate::effect::Asking;
 use crate::money::{Reservation, Spend};
 use crate::run::{Run, Stage};
+use crate::task::{ChildCall, Standing};
 
 impl Run {
     /// What is spent and set aside, together.
@@ -37,16 +39,46 @@ impl Run {
         if matches!(self.stage, Stage::MoveBranch(_) | Stage::Deploy(_)) {
             return None;
         }
+        // Runs of tasks have their own time; the parent's is looked at when none of them is under way.
+        let is_under_way =
+            |one: &crate::task::TaskState| matches!(one.standing, Standing::UnderWay { .. });
+        if self.tasks.iter().any(is_under_way) {
+            return None;
+        }
         (self.remaining_ms() == 0).then(|| format!("time: {} s", self.budget.active_ms / 1000))
     }
 
     /// Sets money and tokens aside for a call, within what is left: nothing is spent that was not set aside.
-    pub(crate) fn reserve(&mut self, call: u64, reservation: Reservation) -> Result<(), String> {
-        if self.in_flight.is_none() {
-            return Err("no step is under way".into());
+    pub(crate) fn reserve(
+        &mut self,
+        call: u64,
+        reservation: Reservation,
+        asking: Option<Asking>,
+        of: Option<&ChildCall>,
+    ) -> Result<(), String> {
+        match of {
+            None if self.in_flight.is_none() => return Err("no step is under way".into()),
+            Some(of) if self.under_way(&of.run).is_none() => {
+                return Err(format!(
+                    "run {} does not work on a task of this one",
+                    of.run
+                ));
+            }
+            Some(of) if self.lent.values().any(|lent| lent == of) => {
+                return Err(format!("call {} of run {} has its money", of.call, of.run));
+            }
+            _ => {}
         }
         if call != self.calls + 1 {
             return Err(format!("call {} was expected", self.calls + 1));
+        }
+        // The provider was asked for this before, and charges for it once: what was set aside then is what is set aside now.
+        let open = &self.asked.open;
+        let before =
+            asking.and_then(|asking| Some(*open.iter().find(|(_, one)| **one == asking)?.0));
+        if let Some(before) = before {
+            self.asked.open.remove(&before);
+            self.reserved.remove(&before);
         }
         let left = self.remaining();
         if reservation.money > left.money || reservation.tokens > left.tokens {
@@ -54,6 +86,8 @@ impl Run {
         }
         self.calls = call;
         self.reserved.insert(call, reservation);
+        self.asked.open.extend(asking.map(|asking| (call, asking)));
+        self.lent.extend(of.map(|of| (call, of.clone())));
         Ok(())
     }
 
@@ -62,7 +96,23 @@ impl Run {
         self.reserved
             .remove(&call)
             .ok_or_else(|| format!("call {call} was not reserved"))?;
+        self.lent.remove(&call);
+        // As for what is set aside: an answer that came and was lost is not charged for again.
+        let asking = self.asked.open.remove(&call);
+        let before = asking.and_then(|asking| self.asked.settled.insert(asking, *spend));
+        if let Some(before) = before {
+            self.spend = self.spend.less(before);
+        }
         self.spend = self.spend.plus(*spend);
         Ok(())
+    }
+
+    /// The same budget again, counted from what is used, and no more however often: a person has seen what the first came to.
+    pub(crate) fn give_budget(&mut self) {
+        let committed = self.committed();
+        let first = self.opened.pipeline.budget;
+        self.budget.active_ms = self.active_ms.saturating_add(first.active_ms);
+        self.budget.tokens = committed.tokens.saturating_add(first.tokens);
+        self.budget.money = committed.money.plus(first.money);
     }
 }

@@ -6,12 +6,14 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::effect::{Asking, Effect, Interrupted};
 use crate::grant::{Blocked, PinnedPolicy, Regrant};
-use crate::id::{CommitId, Digest, GateName, RunId, SkillName, TreeId};
+use crate::id::{CommitId, Digest, GateName, RunId, SkillName, TaskId, TreeId};
 use crate::money::{Reservation, Spend};
 use crate::pipeline::Pipeline;
-use crate::role::{Decision, Deployment, Evidence, Outcome, Report, TestReport};
+use crate::role::{Decision, Deployment, Evidence, Outcome, Report, TestReport, WorkItem};
 use crate::step::Step;
+use crate::task::{ChildCall, Task, TaskEnd};
 use crate::verdict::{Base, Subject, Verdict};
 
 /// An event with its place and time.
@@ -161,6 +163,12 @@ pub enum Event {
         model: String,
         /// How much.
         reservation: Reservation,
+        /// The call of a task's run that it is for; absent for the run's own.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        of: Option<ChildCall>,
+        /// What it is for, where a call that is made again for it is charged for once; absent in runs of older versions.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        asking: Option<Asking>,
     },
     /// A model call ended.
     Settled {
@@ -189,12 +197,88 @@ pub enum Event {
         /// The person.
         by: String,
     },
+    /// The work item was split into tasks.
+    Planned {
+        /// The tasks; with one or none, the item is done as a whole.
+        tasks: Vec<Task>,
+    },
+    /// A run of a task is to be opened, from what is joined so far. That run's first event comes after this is durable.
+    TaskOpened {
+        /// The task.
+        task: TaskId,
+        /// The run that works on it.
+        run: RunId,
+        /// What it begins from.
+        base: Base,
+    },
+    /// The run of a task ended.
+    TaskEnded {
+        /// The task.
+        task: TaskId,
+        /// Its run.
+        run: RunId,
+        /// How.
+        end: TaskEnd,
+        /// Its time in steps.
+        active_ms: u64,
+    },
+    /// All tasks are joined: their tree is the candidate.
+    Integrated {
+        /// The candidate, on the base that the tasks began from.
+        candidate: Candidate,
+    },
+    /// A person gave a run whose tasks have used up its budget the same again.
+    BudgetGiven {
+        /// The person.
+        by: String,
+    },
     /// A step that was taken up again did otherwise than its record has it. It is given up, and begins afresh.
     Diverged {
         /// The step.
         step: Step,
         /// Where the two part.
         report: Divergence,
+    },
+    /// A step that was taken up again came to something that may have happened. It waits for a person, under way as it is.
+    EffectUnknown {
+        /// The step.
+        step: Step,
+        /// What.
+        interrupted: Interrupted,
+    },
+    /// A person says whether it happened.
+    EffectResolved {
+        /// The host call.
+        number: u64,
+        /// Whether it did.
+        happened: bool,
+        /// The person.
+        by: String,
+    },
+    /// A skill is about to do something outside that it keeps account of.
+    EffectIntended {
+        /// The step.
+        step: Step,
+        /// What.
+        effect: Effect,
+        /// The host call by which it said so.
+        asking: Asking,
+    },
+    /// A skill says that something happened that it, or one before it, was about to do.
+    EffectConfirmed {
+        /// The skill.
+        skill: SkillName,
+        /// Its name for it.
+        key: String,
+        /// What came of it; untrusted.
+        outcome: String,
+    },
+    /// A skill says that it did not happen.
+    EffectWithdrawn {
+        /// The skill.
+        skill: SkillName,
+        /// Its name for it.
+        key: String,
     },
 }
 
@@ -227,6 +311,24 @@ pub struct Opened {
     /// The policy that the grants were computed under; absent in runs of older versions.
     #[serde(default)]
     pub policy: Option<PinnedPolicy>,
+    /// Of a run that works on a task of another: that task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub child: Option<Box<Child>>,
+}
+
+/// What a run that works on a task has of its parent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Child {
+    /// The run whose task it is.
+    pub parent: RunId,
+    /// The task.
+    pub task: Task,
+    /// The task as a work item.
+    pub item: WorkItem,
+    /// The tests of its base, where the parent knows them.
+    pub baseline: Option<TestReport>,
+    /// The grants that hold for the parent instead of those that it was opened with.
+    pub regrant: Option<Regrant>,
 }
 
 /// What an attempt left in its view.
@@ -355,6 +457,11 @@ pub enum Parking {
         /// What is missing.
         blocked: Blocked,
     },
+    /// Something was interrupted that may have happened.
+    EffectUnknown {
+        /// What.
+        interrupted: Interrupted,
+    },
     /// A person refused the candidate.
     Rejected {
         /// The gate.
@@ -371,5 +478,10 @@ pub enum Parking {
     BranchBusy {
         /// Merges prepared in vain.
         rounds: u32,
+    },
+    /// Tasks were ended by a person, and nothing else is left to do.
+    TasksCancelled {
+        /// Which.
+        tasks: Vec<TaskId>,
     },
 }

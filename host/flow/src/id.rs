@@ -113,6 +113,13 @@ text_id!(
     |text| is_slug(text, 64)
 );
 text_id!(
+    /// A task of a plan, unique within it.
+    TaskId,
+    "task id",
+    "lower-case letters, digits and `-`, at most 64",
+    |text| is_slug(text, 64)
+);
+text_id!(
     /// A git commit, by its SHA-1.
     CommitId,
     "commit id",

@@ -3,6 +3,8 @@
 //! Pure: no I/O, no clock, no randomness, no async. Whoever drives it journals an event first and applies it then.
 
 mod budget;
+pub mod claim;
+pub mod effect;
 pub mod event;
 pub mod grant;
 pub mod id;
@@ -11,6 +13,7 @@ pub mod pipeline;
 pub mod role;
 pub mod run;
 pub mod step;
+pub mod task;
 pub mod verdict;
 
 pub use event::{Event, Recorded};

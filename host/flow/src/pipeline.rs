@@ -14,6 +14,9 @@ pub struct Pipeline {
     pub triage: Option<Skill>,
     /// Reports the project's tests on the base.
     pub test: Option<Skill>,
+    /// Splits a work item into tasks; without it an item is done as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Skill>,
     /// Makes the candidates.
     pub implement: Skill,
     /// Brings the merged tree into service.
@@ -31,6 +34,7 @@ impl Pipeline {
         let steps = [
             self.triage.as_ref(),
             self.test.as_ref(),
+            self.plan.as_ref(),
             Some(&self.implement),
             deploy,
         ];

@@ -161,6 +161,24 @@ pub enum Decision {
     Unclear(Vec<String>),
 }
 
+/// One task, as a plan skill gives it (`plan.task`). Untrusted: [`crate::task::check`] makes a [`crate::task::Task`] of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct PlannedTask {
+    /// Unique within the plan.
+    pub id: String,
+    /// One line.
+    pub title: String,
+    /// What is to be done.
+    pub instructions: String,
+    /// Globs of the paths that it may change.
+    pub claims: Vec<String>,
+    /// Tasks that come first.
+    pub after: Vec<String>,
+    /// Sentences that must hold when it is done.
+    pub acceptance: Vec<String>,
+}
+
 /// One attempt at a work item (`implement.assignment`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

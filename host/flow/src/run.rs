@@ -7,17 +7,27 @@
 //!          Declined              Implement(n+1) <- repair <------+              PrepareMerge again <------+
 //! ```
 //!
+//! A run whose pipeline has a plan skill passes `Plan` before `Implement`. With more than one task it goes
+//!
+//! ```text
+//! Plan -> Tasks -> Gates on the joined tree -> …                       a run of its own for each task:
+//!           ^  |                                                       Baseline -> Implement(1) -> … -> MoveBranch -> Ended(Joined)
+//!           +--+ a task is opened, a task has ended                    where the branch is the parent's joined work
+//! ```
+//!
 //! Any stage but `Ended` may be parked, resumed to the same stage, or cancelled.
 
 use std::collections::BTreeMap;
 
+use crate::effect::{self, Asked};
 use crate::event::{Answer, Candidate, Event, Failure, Opened, Parking, Recorded, Usage};
 use crate::grant::{self, Regrant};
-use crate::id::{CommitId, Digest, GateName, SkillName, TreeId};
+use crate::id::{CommitId, Digest, GateName, RunId, SkillName, TaskId, TreeId};
 use crate::money::{Reservation, Spend};
 use crate::pipeline::Budget;
 use crate::role::{Deployment, Outcome, TestReport, WorkItem};
 use crate::step::{self, Step};
+use crate::task::{ChildCall, TaskState};
 use crate::verdict::{Base, Finding, Subject, Verdict};
 
 /// A run, as its events tell it.
@@ -53,6 +63,8 @@ pub struct Run {
     pub in_flight: Option<InFlight>,
     /// Failures of the step at hand since it last made progress.
     pub failures: Vec<Failure>,
+    /// The commit that the branch is about to be moved to, once that is durable.
+    pub intended: Option<CommitId>,
     /// Merges prepared in vain.
     pub merges_lost: u32,
     /// The commit that the branch was moved to.
@@ -63,6 +75,8 @@ pub struct Run {
     pub calls: u64,
     /// What models took.
     pub spend: Spend,
+    /// Which calls under way are for what, and what the settled ones of the step under way took.
+    pub asked: Asked,
     /// What is set aside for calls under way; a call that was lost in a crash stays here and counts as spent.
     pub reserved: BTreeMap<u64, Reservation>,
     /// Time in steps.
@@ -75,6 +89,14 @@ pub struct Run {
     pub regrant: Option<Regrant>,
     /// What an attempt that lacked a grant had made of its base.
     pub left: Option<TreeId>,
+    /// The tasks of its plan, in the plan's order.
+    pub tasks: Vec<TaskState>,
+    /// Runs that work or worked on them, in the order of their opening.
+    pub children: Vec<RunId>,
+    /// The joined work of its tasks: attempts begin from it.
+    pub start: Option<TreeId>,
+    /// Calls of tasks' runs that something is set aside for, by the number that they have here.
+    pub lent: BTreeMap<u64, ChildCall>,
 }
 
 /// A step that has begun and has no result yet.
@@ -86,6 +108,8 @@ pub struct InFlight {
     pub since_ms: u64,
     /// The event that first began it: what was recorded of it lies under this number, and a driver that takes it up again goes on from there.
     pub began: u64,
+    /// What people know of its host calls that were interrupted, by number: whether it happened.
+    pub resolved: BTreeMap<u64, bool>,
 }
 
 /// Where a run is.
@@ -95,6 +119,10 @@ pub enum Stage {
     Intake,
     /// The base's tests are not reported.
     Baseline,
+    /// The item is to be split into tasks.
+    Plan,
+    /// The tasks are worked on, each by a run of its own.
+    Tasks,
     /// An attempt is to be made.
     Implement,
     /// The gates look at the last attempt's candidate.
@@ -139,6 +167,8 @@ pub enum End {
     Merged,
     /// Merged, deployed and healthy.
     Deployed,
+    /// Its task's work is part of the parent's.
+    Joined,
     /// Triage found no work in the report.
     Declined(String),
     /// A person ended it.
@@ -174,6 +204,13 @@ pub struct Red {
 pub enum Action {
     /// Do this step.
     Perform(Step),
+    /// Open a run for each task that is ready, as far as there is room, and see to those that are under way.
+    Tend {
+        /// Tasks to be opened.
+        ready: Vec<TaskId>,
+        /// Runs of tasks that have not ended, as far as is known.
+        under_way: Vec<RunId>,
+    },
     /// Record that the run is parked.
     Park(Parking),
     /// A person must answer for these gates, on this tree.
@@ -254,6 +291,8 @@ pub fn next(run: &Run) -> Action {
     match &run.stage {
         Stage::Intake => step::intake::next(run),
         Stage::Baseline => step::baseline::next(run),
+        Stage::Plan => step::plan::next(run),
+        Stage::Tasks => step::tasks::next(run),
         Stage::Implement => step::implement::next(run),
         Stage::Gates => step::gate::next_on_candidate(run),
         Stage::PrepareMerge => step::merge::next_prepare(run),
@@ -266,6 +305,7 @@ pub fn next(run: &Run) -> Action {
 
 impl Run {
     fn open(opened: &Opened, at_ms: u64) -> Run {
+        let child = opened.child.as_deref();
         Run {
             base: opened.base.clone(),
             budget: opened.pipeline.budget,
@@ -273,26 +313,34 @@ impl Run {
             opened_at_ms: at_ms,
             last_at_ms: at_ms,
             events: 1,
-            stage: Stage::Intake,
+            stage: child.map_or(Stage::Intake, |child| {
+                step::tasks::first_stage(opened, child)
+            }),
             parked: None,
-            item: None,
-            baseline: None,
+            item: child.map(|child| child.item.clone()),
+            baseline: child.and_then(|child| child.baseline.clone()),
             attempts: Vec::new(),
             verdicts: BTreeMap::new(),
             answers: Vec::new(),
             in_flight: None,
             failures: Vec::new(),
+            intended: None,
             merges_lost: 0,
             merged: None,
             deployment: None,
             calls: 0,
             spend: Spend::default(),
+            asked: Asked::default(),
             reserved: BTreeMap::new(),
             active_ms: 0,
             used: BTreeMap::new(),
             denials: 0,
-            regrant: None,
+            regrant: child.and_then(|child| child.regrant.clone()),
             left: None,
+            tasks: Vec::new(),
+            children: Vec::new(),
+            start: None,
+            lent: BTreeMap::new(),
         }
     }
 
@@ -301,24 +349,33 @@ impl Run {
             Event::Opened(_) => return Err("the run is open already".into()),
             Event::StepStarted { step } => self.begin(step, number, at_ms)?,
             Event::StepFailed { step, failure } => {
-                self.finish(step.room(), at_ms)?;
+                self.finish(|begun| begun == step, at_ms)?;
                 step::repair::step_failed(self, step, failure);
             }
             Event::Diverged { step, report } => {
-                self.finish(step.room(), at_ms)?;
+                self.finish(|begun| begun == step, at_ms)?;
                 step::repair::diverged(self, step, report);
             }
+            Event::EffectUnknown { step, interrupted } => {
+                effect::unknown(self, step, interrupted, at_ms)?
+            }
+            Event::EffectResolved {
+                number, happened, ..
+            } => effect::resolved(self, *number, *happened)?,
+            // Accounts of a skill go beyond the run: what is to be done next does not depend on them.
+            Event::EffectIntended { step, .. } => self.is_under_way(step)?,
+            Event::EffectConfirmed { .. } | Event::EffectWithdrawn { .. } => {}
             Event::Blocked { step, blocked } => {
-                self.finish(step.room(), at_ms)?;
+                self.finish(|begun| begun == step, at_ms)?;
                 grant::blocked(self, blocked);
             }
             Event::Regranted { regrant, .. } => grant::regranted(self, regrant)?,
             Event::Triaged { decision } => {
-                self.finish("intake", at_ms)?;
+                self.finish(|begun| *begun == Step::Intake, at_ms)?;
                 step::intake::triaged(self, decision)?;
             }
             Event::BaselineTaken { report } => {
-                self.finish("baseline", at_ms)?;
+                self.finish(|begun| *begun == Step::Baseline, at_ms)?;
                 step::baseline::taken(self, report);
             }
             Event::Attempted {
@@ -326,7 +383,8 @@ impl Run {
                 outcome,
                 candidate,
             } => {
-                self.finish("implement", at_ms)?;
+                let attempt_begun = Step::Implement { attempt: *attempt };
+                self.finish(|begun| *begun == attempt_begun, at_ms)?;
                 step::implement::attempted(self, *attempt, outcome, candidate)?;
             }
             Event::Used { skill, usage, .. } => {
@@ -334,7 +392,7 @@ impl Run {
             }
             Event::Denied { times, .. } => self.denials += u64::from(*times),
             Event::GateDecided { verdict } => {
-                self.finish("gate", at_ms)?;
+                self.finish(|begun| step::gate::is_of(begun, verdict), at_ms)?;
                 step::gate::decided(self, verdict)?;
             }
             Event::Answered {
@@ -345,28 +403,32 @@ impl Run {
                 ..
             } => step::gate::answered(self, gate, tree, *answer, note)?,
             Event::MergePrepared { onto, commit, tree } => {
-                self.finish("merge", at_ms)?;
+                self.finish(|begun| *begun == Step::PrepareMerge, at_ms)?;
                 step::merge::prepared(self, onto, commit, tree)?;
             }
             Event::MergeConflicted { onto, paths } => {
-                self.finish("merge", at_ms)?;
+                self.finish(|begun| *begun == Step::PrepareMerge, at_ms)?;
                 step::merge::conflicted(self, onto, paths)?;
             }
             Event::MergeIntended { from, to, tree } => step::merge::intended(self, from, to, tree)?,
             Event::Merged { commit } => {
-                self.finish("merge", at_ms)?;
+                self.finish(|begun| matches!(begun, Step::MoveBranch { .. }), at_ms)?;
                 step::merge::merged(self, commit)?;
             }
             Event::MergeLost { .. } => {
-                self.finish("merge", at_ms)?;
+                self.finish(|begun| matches!(begun, Step::MoveBranch { .. }), at_ms)?;
                 step::merge::lost(self)?;
             }
             Event::Reserved {
-                call, reservation, ..
-            } => self.reserve(*call, *reservation)?,
+                call,
+                reservation,
+                of,
+                asking,
+                ..
+            } => self.reserve(*call, *reservation, *asking, of.as_ref())?,
             Event::Settled { call, spend } => self.settle(*call, spend)?,
             Event::Deployed { deployment } => {
-                self.finish("deploy", at_ms)?;
+                self.finish(|begun| matches!(begun, Step::Deploy { .. }), at_ms)?;
                 step::deploy::deployed(self, deployment)?;
             }
             Event::Parked { reason } => {
@@ -380,6 +442,22 @@ impl Run {
                 self.in_flight = None;
                 self.stage = Stage::Ended(End::Cancelled);
             }
+            Event::Planned { tasks } => {
+                self.finish(|begun| *begun == Step::Plan, at_ms)?;
+                step::plan::planned(self, tasks)?;
+            }
+            Event::TaskOpened { task, run, base } => step::tasks::opened(self, task, run, base)?,
+            Event::TaskEnded {
+                task,
+                run,
+                end,
+                active_ms,
+            } => step::tasks::ended(self, task, run, end, *active_ms)?,
+            Event::Integrated { candidate } => {
+                self.finish(|begun| *begun == Step::Integrate, at_ms)?;
+                step::tasks::integrated(self, candidate)?;
+            }
+            Event::BudgetGiven { .. } => step::tasks::budget_given(self)?,
         }
         Ok(())
     }
@@ -392,7 +470,8 @@ impl Run {
                 self.in_flight = Some(InFlight {
                     step: due,
                     since_ms: at_ms,
-                    began: before.map_or(number, |before| before.began),
+                    began: before.as_ref().map_or(number, |before| before.began),
+                    resolved: before.map(|before| before.resolved).unwrap_or_default(),
                 });
                 Ok(())
             }
@@ -400,9 +479,19 @@ impl Run {
         }
     }
 
-    fn finish(&mut self, room: &str, at_ms: u64) -> Result<(), String> {
+    fn is_under_way(&self, step: &Step) -> Result<(), String> {
+        let under_way = self.in_flight.as_ref();
+        match under_way.is_some_and(|under_way| under_way.step == *step) {
+            true => Ok(()),
+            false => Err(format!("`{step}` is not under way")),
+        }
+    }
+
+    /// A result is taken of the very step that is under way: one that comes late, or twice, is not.
+    fn finish(&mut self, fits: impl FnOnce(&Step) -> bool, at_ms: u64) -> Result<(), String> {
         match self.in_flight.take() {
-            Some(under_way) if under_way.step.room() == room => {
+            Some(under_way) if fits(&under_way.step) => {
+                self.asked = Asked::default();
                 let took_ms = at_ms.saturating_sub(under_way.since_ms);
                 self.active_ms = self.active_ms.saturating_add(took_ms);
                 Ok(())
@@ -465,7 +554,17 @@ impl Event {
             Event::Parked { .. } => "parked",
             Event::Resumed { .. } => "resumed",
             Event::Cancelled { .. } => "cancelled",
+            Event::Planned { .. } => "planned",
+            Event::TaskOpened { .. } => "task-opened",
+            Event::TaskEnded { .. } => "task-ended",
+            Event::Integrated { .. } => "integrated",
+            Event::BudgetGiven { .. } => "budget-given",
             Event::Diverged { .. } => "diverged",
+            Event::EffectUnknown { .. } => "effect-unknown",
+            Event::EffectResolved { .. } => "effect-resolved",
+            Event::EffectIntended { .. } => "effect-intended",
+            Event::EffectConfirmed { .. } => "effect-confirmed",
+            Event::EffectWithdrawn { .. } => "effect-withdrawn",
         }
     }
 

@@ -121,13 +121,8 @@ pub(crate) fn failure(path: &Path, error: &rusqlite::Error) -> JournalError {
 }
 
 pub(crate) fn unusable(path: &Path, error: &std::io::Error) -> JournalError {
-    match error.kind() {
-        std::io::ErrorKind::StorageFull => JournalError::Full {
-            path: path.to_owned(),
-        },
-        _ => JournalError::Unusable {
-            path: path.to_owned(),
-            why: error.to_string(),
-        },
+    JournalError::Unusable {
+        path: path.to_owned(),
+        why: error.to_string(),
     }
 }

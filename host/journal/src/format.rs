@@ -144,9 +144,15 @@ pub(crate) fn reserve(connection: &mut Connection, path: &Path) -> rusqlite::Res
 fn grow(log: &Path) -> std::io::Result<()> {
     let file = File::options().write(true).open(log)?;
     let length = file.metadata()?.len();
-    if length < LOG_BYTES {
-        file.write_all_at(&vec![0; (LOG_BYTES - length) as usize], length)?;
-        file.sync_data()?;
+    if length >= LOG_BYTES {
+        return Ok(());
     }
-    Ok(())
+    let grown = file
+        .write_all_at(&vec![0; (LOG_BYTES - length) as usize], length)
+        .and_then(|()| file.sync_data());
+    if grown.is_err() {
+        // The last room of a disk is for what has something to say.
+        file.set_len(length)?;
+    }
+    grown
 }

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use capability::config::parse;
 use capability::manifest::{is_plain_name, is_variable};
-use capability::{ConfigError, ProjectGrant, RelPath, Source};
+use capability::{AtOnce, ConfigError, ProjectGrant, RelPath, Source};
 use flow::id::{GateName, SkillName};
 use flow::pipeline::Budget;
 use toml::Spanned;
 use url::Url;
+
+use capability::RawAtOnce;
 
 use crate::grants::Names;
 use crate::raw::Raw;
@@ -24,6 +26,8 @@ pub struct Project {
     pub triage: Option<SkillName>,
     /// Who reports the base's tests.
     pub test: Option<SkillName>,
+    /// Who splits a work item into tasks.
+    pub plan: Option<SkillName>,
     /// Who makes the candidates.
     pub implement: SkillName,
     /// Who deploys.
@@ -36,12 +40,29 @@ pub struct Project {
     pub models: BTreeMap<String, String>,
     /// What one run may use.
     pub budget: Budget,
+    /// How long a command may stand still: no output, no processor time.
+    pub idle_ms: u64,
     /// Environment of commands.
     pub env: BTreeMap<String, String>,
     /// How to deploy.
     pub deploy: Option<Deploy>,
     /// What skills are given.
     pub grants: Vec<ProjectGrant>,
+    /// What there is only a few of, sorted by name.
+    pub resources: Vec<Resource>,
+    /// How much is done at the same time for this repository.
+    pub at_once: AtOnce,
+}
+
+/// One `[[resource]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resource {
+    /// Its name.
+    pub name: String,
+    /// How many there are on a machine.
+    pub count: u32,
+    /// The commands that need one.
+    pub commands: Vec<String>,
 }
 
 /// One `[[gate]]`.
@@ -127,14 +148,16 @@ impl Project {
             .transpose()
         };
         let deploy_span = raw.pipeline.deploy.as_ref().map(Spanned::span);
-        let (triage, test, deploy_skill) = (
+        let (triage, test, plan, deploy_skill) = (
             skill(raw.pipeline.triage)?,
             skill(raw.pipeline.test)?,
+            skill(raw.pipeline.plan)?,
             skill(raw.pipeline.deploy)?,
         );
         let implement = skill(Some(raw.pipeline.implement))?
             .ok_or_else(|| source.whole("[pipeline] implement is missing", "name a skill"))?;
         let gates = crate::gates::gates(raw.gate, &commands, source)?;
+        let resources = crate::resources::resources(raw.resource, &commands, source)?;
         let deploy = raw
             .deploy
             .map(|deploy| crate::deploy::deploy(deploy, source))
@@ -147,7 +170,13 @@ impl Project {
             ));
         }
         let models = crate::models::models(raw.models, source)?;
+        let idle_ms = crate::models::idle(&raw.budget, source)?;
         let budget = crate::models::budget(raw.budget, !models.is_empty(), source)?;
+        let at_once = raw
+            .at_once
+            .map(|table| at_once(table, &models, source))
+            .transpose()?
+            .unwrap_or_default();
         let env = environment(raw.env, source)?;
         let names = Names {
             commands: &commands,
@@ -160,15 +189,19 @@ impl Project {
             commands,
             triage,
             test,
+            plan,
             implement,
             deploy_skill,
             skills: crate::skills::skills(raw.skills, source)?,
             gates,
             models,
             budget,
+            idle_ms,
             env,
             deploy,
             grants,
+            resources,
+            at_once,
         })
     }
 
@@ -235,6 +268,27 @@ fn commands(
         Ok((name, argv))
     };
     raw.into_iter().map(check).collect()
+}
+
+fn at_once(
+    raw: Spanned<RawAtOnce>,
+    models: &BTreeMap<String, String>,
+    source: Source<'_>,
+) -> Result<AtOnce, ConfigError> {
+    let span = raw.span();
+    let at_once = raw.into_inner().check(source, span.clone())?;
+    match at_once
+        .models
+        .keys()
+        .find(|alias| !models.contains_key(*alias))
+    {
+        None => Ok(at_once),
+        Some(alias) => Err(source.error(
+            span,
+            format!("[at-once] limits the model alias `{alias}`, but [models] does not have it"),
+            "add the alias or take the limit out",
+        )),
+    }
 }
 
 fn environment(
@@ -313,7 +367,42 @@ mod tests {
         ] {
             refused("[budget]", &format!("[skills]\n{own}\n[budget]"), message);
         }
+        for (table, message) in [
+            ("[at-once]\nsteps = 0", "from 1"),
+            ("[at-once]\nthreads = 1", "unknown field"),
+            ("[at-once]\nskills = { \"A b\" = 1 }", "skill name"),
+            (
+                "[at-once]\nmodels = { coder = 1 }",
+                "[models] does not have it",
+            ),
+            (
+                "[[resource]]\nname = \"A\"\ncount = 1\ncommands = [\"test\"]",
+                "no resource",
+            ),
+            (
+                "[[resource]]\nname = \"db\"\ncount = 0\ncommands = [\"test\"]",
+                "`count` is from 1",
+            ),
+            (
+                "[[resource]]\nname = \"db\"\ncount = 1\ncommands = []",
+                "no command needs",
+            ),
+            (
+                "[[resource]]\nname = \"db\"\ncount = 1\ncommands = [\"tset\"]",
+                "does not have it",
+            ),
+        ] {
+            refused("[budget]", &format!("{table}\n[budget]"), message);
+        }
+        refused(
+            "implement = \"search-repair\"",
+            "implement = \"search-repair\"\nplan = \"a plan\"",
+            "skill name",
+        );
         refused("attempts = 3", "attempts = 0", "attempts");
+        refused("attempts = 3", "attempts = 3\nidle = \"10\"", "no time");
+        refused("attempts = 3", "attempts = 3\nidle = \"0s\"", "1s to 24h");
+        refused("attempts = 3", "attempts = 3\nidle = \"25h\"", "1s to 24h");
         refused("attempts = 3", "attempts = 3\nmoney = 5", "no [models]");
         refused(
             "[budget]",

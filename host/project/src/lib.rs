@@ -7,11 +7,12 @@ mod gates;
 mod grants;
 mod models;
 mod raw;
+mod resources;
 mod skills;
 mod template;
 
 pub use detect::{Detected, detect};
-pub use file::{Deploy, GateKind, GateSpec, Project};
+pub use file::{Deploy, GateKind, GateSpec, Project, Resource};
 pub use template::{Choices, template};
 
 /// The file's name, at the root of the repository.

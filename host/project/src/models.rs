@@ -27,6 +27,20 @@ pub(crate) fn models(
     raw.into_iter().map(check).collect()
 }
 
+/// A compile that waits for a lock or a slow disk takes some processor time within it.
+const IDLE_MS: u64 = 10 * 60_000;
+
+pub(crate) fn idle(raw: &Spanned<RawBudget>, source: Source<'_>) -> Result<u64, ConfigError> {
+    let refuse = |message: String| source.error(raw.span(), message, "correct [budget]");
+    let stated = raw.get_ref().idle.as_deref().map(quantity::millis);
+    match stated {
+        None => Ok(IDLE_MS),
+        Some(Ok(ms @ 1_000..=86_400_000)) => Ok(ms),
+        Some(Ok(_)) => Err(refuse("`idle` is from 1s to 24h".into())),
+        Some(Err(error)) => Err(refuse(error.to_string())),
+    }
+}
+
 /// Dollars; a run that may cost more is a slip.
 const MONEY_MAX: f64 = 100_000.0;
 

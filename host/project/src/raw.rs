@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use capability::RawProjectGrant;
+use capability::{RawAtOnce, RawProjectGrant};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::Spanned;
@@ -23,6 +23,13 @@ pub(crate) struct Raw {
     #[serde(default)]
     #[schemars(with = "Vec<RawGate>")]
     pub(crate) gate: Vec<Spanned<RawGate>>,
+    /// What there is only a few of, and the commands that need one.
+    #[serde(default)]
+    #[schemars(with = "Vec<RawResource>")]
+    pub(crate) resource: Vec<Spanned<RawResource>>,
+    /// How much is done at the same time for this repository.
+    #[schemars(with = "Option<RawAtOnce>")]
+    pub(crate) at_once: Option<Spanned<RawAtOnce>>,
     /// Model aliases that skills use: each is a model of the machine's models.toml.
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, String>")]
@@ -57,6 +64,9 @@ pub(crate) struct RawPipeline {
     /// Reports the project's tests before the first attempt.
     #[schemars(with = "Option<String>")]
     pub(crate) test: Option<Spanned<String>>,
+    /// Splits a work item into tasks that are done at the same time; without it an item is done as a whole.
+    #[schemars(with = "Option<String>")]
+    pub(crate) plan: Option<Spanned<String>>,
     /// Makes the candidates.
     #[schemars(with = "String")]
     pub(crate) implement: Spanned<String>,
@@ -92,11 +102,24 @@ pub(crate) enum RawGateKind {
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct RawResource {
+    /// Unique.
+    pub(crate) name: String,
+    /// How many there are on this machine.
+    pub(crate) count: u32,
+    /// Names of [commands] that need one while they run.
+    pub(crate) commands: Vec<String>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct RawBudget {
     /// Calls of the implement skill.
     pub(crate) attempts: u32,
     /// Time in steps, such as 30m; waiting for people does not count.
     pub(crate) time: String,
+    /// How long a command may stand still, without output and without processor time of any of its processes; 10m when absent.
+    pub(crate) idle: Option<String>,
     /// Model tokens, cached ones included; needed with [models].
     pub(crate) tokens: Option<u64>,
     /// Model money in dollars; needed with [models].

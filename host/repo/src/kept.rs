@@ -61,6 +61,61 @@ impl Mirror {
         objects::flush_file(&self.git_dir().join(reference))
     }
 
+    /// The commit that a run keeps under a name, if it keeps one there.
+    pub fn kept_commit(&self, run: &RunId, name: &str) -> Result<Option<CommitId>, StoreError> {
+        let repo = self.repository()?;
+        let found = repo.find_reference(&reference(run, name)?);
+        match found.map(|reference| reference.target()) {
+            Ok(Some(id)) => Ok(Some(objects::commit_id(
+                objects::find_commit(&repo, id)?.id(),
+            )?)),
+            Ok(None) => Ok(None),
+            Err(error) if error.code() == ErrorCode::NotFound => Ok(None),
+            Err(source) => Err(StoreError::Git {
+                doing: "read a kept object",
+                source,
+            }),
+        }
+    }
+
+    /// Moves what a run keeps under a name from one commit to another, if it is still at the first: of two who move it at once, one wins.
+    ///
+    /// Gives where it is now: `to` when it was moved or was there already.
+    #[tracing::instrument(level = "debug", skip_all)]
+    pub fn advance(
+        &self,
+        run: &RunId,
+        name: &str,
+        from: &CommitId,
+        to: &CommitId,
+    ) -> Result<CommitId, StoreError> {
+        let repo = self.repository()?;
+        let reference = reference(run, name)?;
+        let (old, new) = (objects::oid(from.as_str())?, objects::oid(to.as_str())?);
+        let new = objects::find_commit(&repo, new)?.id();
+        let moved = patiently(|| {
+            repo.reference_matching(&reference, new, true, old, "")
+                .map(drop)
+        });
+        match moved {
+            Ok(()) => {
+                objects::flush_file(&self.git_dir().join(&reference))?;
+                Ok(to.clone())
+            }
+            Err(error) if error.code() == ErrorCode::Modified => {
+                let actual = self.kept_commit(run, name)?;
+                actual.ok_or_else(|| StoreError::Missing {
+                    kind: "commit kept as",
+                    id: name.to_owned(),
+                })
+            }
+            Err(source) => Err(StoreError::Git {
+                doing: "move a kept object",
+                source,
+            }),
+        }
+    }
+
     /// What a run keeps, by name, in the order of names.
     pub fn kept(&self, run: &RunId) -> Result<Vec<(String, Kept)>, StoreError> {
         let repo = self.repository()?;

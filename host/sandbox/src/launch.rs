@@ -1,7 +1,6 @@
 //! The worker's process as the broker holds it: how it is started, what it sees, and the frames that go to and fro.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
 use capability::RelPath;
@@ -58,12 +57,13 @@ impl Worker {
                 tmp_bytes: 1 << 20,
                 // Each request has a deadline of its own, which whoever waits for its answer keeps.
                 wall: Duration::MAX,
+                idle: None,
                 output_bytes: 4096,
             },
             stdin: vec![],
             pass: vec![theirs.into()],
         };
-        let child = launcher.spawn(command, Stdio::null())?;
+        let child = launcher.spawn(command)?;
         let stream = UnixStream::from_std(ours).map_err(failed("socket"))?;
         Ok(Worker {
             child,

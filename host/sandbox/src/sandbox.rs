@@ -14,6 +14,7 @@ use crate::error::{CallError, LoadError};
 use crate::imports::{Imports, imports};
 use crate::launch::{Worker, ended_by, view_mounts};
 use crate::message::{Files, OpenRequest, ToBroker, ToWorker};
+use crate::recording::Recording;
 use crate::services::Services;
 use crate::session::{Answer, Session, View};
 use crate::story::{STORY_BYTES_MAX, cut};
@@ -68,6 +69,8 @@ pub struct Call {
     pub grant: Arc<Grant>,
     /// Values of the granted environment variables.
     pub env: Vec<(String, String)>,
+    /// Where it is recorded, and how far it went before; absent, it is not recorded.
+    pub recording: Option<Recording>,
 }
 
 impl Sandbox {
@@ -204,7 +207,13 @@ impl Sandbox {
         let begun = Instant::now();
         let mut session = self.open(loaded, call.grant, call.view.as_ref()).await?;
         let answer = session
-            .call(call.role, call.input, call.env, services.as_ref())
+            .call(
+                call.role,
+                call.input,
+                call.env,
+                services.as_ref(),
+                call.recording,
+            )
             .await;
         session.close().await;
         let mut answer = answer?;

@@ -10,14 +10,21 @@
     reason = "a target tells of a broken promise by a panic"
 )]
 
+mod brokered;
 mod component;
 mod configuration;
 mod journal;
 mod network;
+mod proxied;
+mod proxy;
+mod scrubbed;
 mod stream;
 mod text;
+mod trail;
 mod tree;
 mod worker;
+
+use std::path::{Path, PathBuf};
 
 /// The rooms' own files, under the names that they call each other by.
 macro_rules! private {
@@ -30,14 +37,19 @@ macro_rules! private {
 
 private! {
     anthropic = "../../../host/model/src/anthropic.rs"
+    broker = "../../../host/sandbox/src/broker/mod.rs"
     conversation = "../../../host/model/src/conversation.rs"
     imports = "../../../host/sandbox/src/imports.rs"
     load_error = "../../../host/sandbox/src/error.rs"
     message = "../../../host/sandbox/src/message/mod.rs"
     openai = "../../../host/model/src/openai.rs"
     package = "../../../host/catalog/src/package.rs"
+    reading = "../../../host/egress/src/reading.rs"
     reply = "../../../host/model/src/reply.rs"
     report = "../../../sdk/rust/src/report.rs"
+    request = "../../../host/egress/src/request.rs"
+    scrub = "../../../host/egress/src/scrub.rs"
+    services = "../../../host/sandbox/src/services.rs"
     shown = "../../../host/app/src/show/text.rs"
     sse = "../../../host/model/src/sse.rs"
     transcript = "../../../host/sandbox/src/transcript.rs"
@@ -54,6 +66,21 @@ mod error {
     pub(crate) use model::ModelError;
 }
 
+/// What the scrubber takes of a secret.
+mod secret {
+    pub(crate) struct Secret(&'static str);
+
+    impl Secret {
+        pub(crate) fn of(value: &'static str) -> Secret {
+            Secret(value)
+        }
+
+        pub(crate) fn expose(&self) -> &str {
+            self.0
+        }
+    }
+}
+
 /// A parser's name, which is that of its corpus, and the function that tries it.
 pub type Target = (&'static str, fn(&[u8]));
 
@@ -63,14 +90,19 @@ pub const TARGETS: &[Target] = &[
     ("policy", configuration::policy),
     ("project", configuration::project),
     ("models", configuration::models),
+    ("secrets", configuration::secrets),
     ("origin", network::origin),
     ("rule", network::rule),
     ("endpoint", network::endpoint),
+    ("proxy", proxied::proxied),
+    ("scrub", scrubbed::scrubbed),
     ("worker", worker::worker),
+    ("broker", brokered::brokered),
     ("component", component::component),
     ("tree", tree::tree),
     ("names", tree::names),
     ("journal", journal::journal),
+    ("trail", trail::trail),
     ("stream", stream::stream),
     ("report", text::report),
     ("terminal", text::terminal),
@@ -79,4 +111,13 @@ pub const TARGETS: &[Target] = &[
 /// The text of an input, where it is one.
 fn text(data: &[u8]) -> Option<&str> {
     std::str::from_utf8(data).ok()
+}
+
+/// Where files of an input are written: in memory, where the machine has such a place.
+fn memory() -> PathBuf {
+    let memory = Path::new("/dev/shm");
+    match memory.is_dir() {
+        true => memory.to_owned(),
+        false => std::env::temp_dir(),
+    }
 }

@@ -30,7 +30,7 @@ pub(crate) fn origin(data: &[u8]) {
 }
 
 /// Another parser may refuse an A-label that stands for nothing; nobody can be dialled by it then.
-fn reread(origin: &Origin, spelled: &str) -> Option<Url> {
+pub(crate) fn reread(origin: &Origin, spelled: &str) -> Option<Url> {
     let read = Url::parse(spelled);
     assert!(
         read.is_ok() || origin.authority().contains("xn--"),
@@ -39,7 +39,7 @@ fn reread(origin: &Origin, spelled: &str) -> Option<Url> {
     read.ok()
 }
 
-fn same(origin: &Origin, url: &Url) {
+pub(crate) fn same(origin: &Origin, url: &Url) {
     assert_eq!(url.port_or_known_default(), Some(origin.port()));
     assert_eq!(url.scheme(), origin.scheme().as_str());
     assert!(url.username().is_empty() && url.password().is_none());
@@ -101,7 +101,7 @@ fn stays_inside(rule: &NetworkRule, origin: &Origin, path: &str) {
     );
 }
 
-fn same_but_path(origin: &Origin, url: &Url) {
+pub(crate) fn same_but_path(origin: &Origin, url: &Url) {
     let mut url = url.clone();
     url.set_path("/");
     same(origin, &url);

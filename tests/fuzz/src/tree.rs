@@ -1,13 +1,14 @@
 //! Trees that no git would make: written out, taken in again, compared and listed.
 
 use std::cell::RefCell;
-use std::path::PathBuf;
 
 use flow::id::TreeId;
 use git2::{ObjectType, Odb, Oid, Repository};
 use repo::names::{check, check_dangerous, escape, fold, link_is_contained};
 use repo::{DiffLimits, ImportRules, Mirror};
 use tempfile::TempDir;
+
+use crate::memory;
 
 /// Objects of one input at most.
 const OBJECTS_MAX: usize = 24;
@@ -23,13 +24,7 @@ struct House {
 
 impl House {
     fn new() -> House {
-        let memory = PathBuf::from("/dev/shm");
-        let parent = if memory.is_dir() {
-            memory
-        } else {
-            std::env::temp_dir()
-        };
-        let directory = tempfile::tempdir_in(parent).unwrap();
+        let directory = tempfile::tempdir_in(memory()).unwrap();
         let mirror = Mirror::open_or_create(&directory.path().join("mirror.git")).unwrap();
         House {
             directory,

@@ -1,9 +1,10 @@
 //! What a worker that its guest has taken over may send: frames, host calls and their records.
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::message::http::{Asked, Head, Piece};
 use crate::message::model::Request;
 use crate::message::process::Command;
 use crate::message::{ToBroker, frame, is_sparse, read_frame};
@@ -39,6 +40,9 @@ fn one(message: &ToBroker) {
         for argument in args {
             typed::<Command>(argument);
             typed::<Request>(argument);
+            typed::<Head>(argument);
+            typed::<Piece>(argument);
+            asked(argument);
         }
     }
 }
@@ -48,5 +52,15 @@ fn typed<T: DeserializeOwned + Serialize + PartialEq + std::fmt::Debug>(value: &
     if let Ok(record) = T::deserialize(value) {
         let written = serde_json::to_value(&record).unwrap();
         assert_eq!(serde_json::from_value::<T>(written).unwrap(), record);
+    }
+}
+
+/// As [`typed`], for a request of a guest.
+fn asked(value: &Value) {
+    if let Ok(asked) = Asked::deserialize(value) {
+        let written = serde_json::to_value(&asked).unwrap();
+        let again = Asked::deserialize(&written).unwrap();
+        assert_eq!(serde_json::to_value(&again).unwrap(), written);
+        assert_eq!((again.body, again.headers), (asked.body, asked.headers));
     }
 }

@@ -35,7 +35,7 @@ pub struct Arguments {
     #[arg(long, global = true, env = "MOAT_HOME", value_name = "DIR")]
     home: Option<PathBuf>,
     /// After how long without a sign of life another moat may take over a run that this one drives.
-    #[arg(long, global = true, env = "MOAT_LEASE", value_name = "TIME", default_value = "30s", value_parser = lease)]
+    #[arg(long, global = true, env = "MOAT_LEASE", value_name = "TIME", default_value = "30s", value_parser = lease, hide = true)]
     lease: Duration,
     /// Print JSON, for programs.
     #[arg(long, global = true)]

@@ -7,12 +7,14 @@ mod watch;
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
+use driver::Watcher;
 use flow::id::RunId;
+use serde_json::json;
 
 use crate::board::{self, Board, Seen};
 use crate::cli::{Shared, person, run};
 use crate::exit::Exit;
-use crate::show::state::Driving;
+use crate::show::state::{self, Driving};
 use crate::show::text;
 use crate::watch::Terminal;
 
@@ -34,7 +36,19 @@ enum Command {
     /// Write one file with all that is needed to look at a run elsewhere.
     Export(export::Export),
     /// Go on with a run that was interrupted or is parked.
-    Resume { run: String },
+    Resume {
+        #[arg(required_unless_present = "all")]
+        run: Option<String>,
+        /// All runs that were interrupted, at the same time. Those that wait for a person stay as they are.
+        #[arg(long, conflicts_with = "run")]
+        all: bool,
+        /// What was interrupted and may have happened did happen: it is passed by.
+        #[arg(long, conflicts_with_all = ["did_not_happen", "all"])]
+        happened: bool,
+        /// It did not happen: it is done.
+        #[arg(long, conflicts_with = "all")]
+        did_not_happen: bool,
+    },
     /// End a run, also one that another process drives: that one stops.
     Cancel { run: String },
 }
@@ -46,7 +60,16 @@ impl Runs {
             Command::Watch => watch::run(shared).await,
             Command::Show(show) => show.run(shared),
             Command::Export(export) => export.run(shared),
-            Command::Resume { run } => resume(shared, &run).await,
+            Command::Resume {
+                run: Some(run),
+                happened,
+                did_not_happen,
+                ..
+            } => {
+                let word = (happened || did_not_happen).then_some(happened);
+                resume(shared, &run, word).await
+            }
+            Command::Resume { run: None, .. } => resume_all(shared).await,
             Command::Cancel { run } => {
                 let house = shared.house()?;
                 let run: RunId = run.parse()?;
@@ -91,10 +114,56 @@ fn list(shared: &Shared) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-async fn resume(shared: &Shared, id: &str) -> anyhow::Result<Exit> {
+async fn resume(shared: &Shared, id: &str, happened: Option<bool>) -> anyhow::Result<Exit> {
     let house = shared.house()?;
     let run: RunId = id.parse()?;
     let watcher = Arc::new(Terminal::new(shared.json));
-    driver::resume(&house, &run, &person(), watcher.clone())?;
+    match happened {
+        Some(happened) => driver::resolve(&house, &run, happened, &person(), watcher.clone())?,
+        None => driver::resume(&house, &run, &person(), watcher.clone())?,
+    }
     run::finish(run::drive(house, &run, watcher).await?, shared.json)
+}
+
+async fn resume_all(shared: &Shared) -> anyhow::Result<Exit> {
+    let house = shared.house()?;
+    let runs = driver::interrupted(&house)?;
+    if runs.is_empty() && !shared.json {
+        println!("no run was interrupted");
+    }
+    let journal = house.journal.clone();
+    let terminal = Terminal::new(shared.json);
+    let watcher = |run: &RunId| -> Arc<dyn Watcher> { Arc::new(terminal.of(run.as_str())) };
+    let stopped = tokio::select! {
+        stopped = driver::drive_all(house, runs, &watcher) => stopped,
+        _ = tokio::signal::ctrl_c() => {
+            eprintln!("\ninterrupted: nothing is lost. Go on with: moat runs resume --all");
+            return Ok(Exit::Failed);
+        }
+    };
+    let mut exit = Exit::Done;
+    let mut values = Vec::new();
+    for (id, driven) in stopped {
+        match driven {
+            Ok(run) => {
+                let driving = Driving::of(&journal, &id)?;
+                match shared.json {
+                    true => values.push(board::summary(&run, &driving)),
+                    false => println!("run {id}: {}", state::sentence(&run, &driving)),
+                }
+            }
+            Err(error) => {
+                exit = Exit::Failed;
+                let error = text::clean(&error.to_string());
+                match shared.json {
+                    true => values.push(json!({"run": id, "state": "error", "error": error})),
+                    false => println!("run {id}: {error}"),
+                }
+            }
+        }
+    }
+    if shared.json {
+        println!("{}", text::json(&values)?);
+    }
+    Ok(exit)
 }

@@ -1,5 +1,6 @@
 //! What a run did outside: intended before, confirmed after; and what is known of the rest.
 
+use driver::Unconfirmed;
 use flow::role::Deployment;
 use flow::{Event, Recorded};
 use serde_json::json;
@@ -35,6 +36,21 @@ pub struct Effect {
     pub what: String,
     /// What is known of it.
     pub standing: Standing,
+}
+
+/// What skills began outside in this repository, in this run or another, and did not confirm.
+pub fn unconfirmed(open: &[Unconfirmed]) -> String {
+    let mut text = "## Begun outside in this repository, and not confirmed\n".to_owned();
+    for one in open {
+        text.push_str(&format!(
+            "\n- {} of skill {}, intended in run {}: {}",
+            one_line(&one.key, 200),
+            one.skill,
+            one.run,
+            one_line(&one.what, 300)
+        ));
+    }
+    text
 }
 
 /// The effects, in the order in which they were intended.

@@ -1,11 +1,18 @@
 //! One line an event: what a pipe, a log and `runs watch` get.
 
 use flow::event::{Answer, Event, Recorded};
+use flow::id::TaskId;
 use flow::role::{Decision, Deployment, Outcome, SuiteOutcome, TestOutcome};
+use flow::task::TaskEnd;
 use flow::verdict::Finding;
 
 use crate::show::state::parking_sentence;
 use crate::show::text::{first_line, one_line};
+
+/// Ids of tasks, for people.
+pub fn names<'a>(tasks: impl Iterator<Item = &'a TaskId>) -> String {
+    tasks.map(TaskId::as_str).collect::<Vec<_>>().join(", ")
+}
 
 /// Tells an event; `None` for those that only the books need.
 pub fn of(recorded: &Recorded) -> Option<String> {
@@ -129,10 +136,61 @@ pub fn of(recorded: &Recorded) -> Option<String> {
         Event::Parked { reason } => format!("parked: {}", parking_sentence(reason)),
         Event::Resumed { by } => format!("resumed by {}", one_line(by, 80)),
         Event::Cancelled { by } => format!("cancelled by {}", one_line(by, 80)),
+        Event::Planned { tasks } => match tasks.len() {
+            0 | 1 => "plan: one piece of work".into(),
+            _ => format!(
+                "plan: {} tasks, {}",
+                tasks.len(),
+                one_line(&names(tasks.iter().map(|task| &task.id)), 200)
+            ),
+        },
+        Event::TaskOpened { task, run, base } => {
+            format!("task {task}: run {run}, from {}", base.commit.short())
+        }
+        Event::TaskEnded { task, end, .. } => match end {
+            TaskEnd::Joined { commit } => format!("task {task}: joined at {}", commit.short()),
+            TaskEnd::Cancelled => format!("task {task}: cancelled"),
+        },
+        Event::Integrated { candidate } => format!(
+            "all tasks joined: {} changed",
+            one_line(&candidate.changed.join(", "), 120)
+        ),
+        Event::BudgetGiven { by } => format!("the same budget again, by {}", one_line(by, 80)),
         Event::Diverged { step, report } => format!(
             "{step} did otherwise than its record at host call {}: it begins afresh",
             report.call
         ),
+        Event::EffectUnknown { interrupted, .. } => format!(
+            "not known whether it happened: {}",
+            one_line(&interrupted.what, 200)
+        ),
+        Event::EffectResolved { happened, by, .. } => format!(
+            "{} says that it {}",
+            one_line(by, 80),
+            if *happened {
+                "happened"
+            } else {
+                "did not happen"
+            }
+        ),
+        Event::EffectIntended { effect, .. } => format!(
+            "{} intends {}: {}",
+            effect.skill,
+            one_line(&effect.key, 80),
+            one_line(&effect.what, 160)
+        ),
+        Event::EffectConfirmed {
+            skill,
+            key,
+            outcome,
+        } => format!(
+            "{skill} confirms {}: {}",
+            one_line(key, 80),
+            one_line(outcome, 160)
+        ),
+        Event::EffectWithdrawn { skill, key } => {
+            format!("{skill} withdraws {}: it did not happen", one_line(key, 80))
+        }
         Event::Used { .. }
         | Event::MergeIntended { .. }
         | Event::Reserved { .. }

@@ -3,9 +3,11 @@
 use flow::event::Parking;
 use flow::id::RunId;
 use flow::run::{Action, End, Run, Stage};
+use flow::task::{Standing, TaskState};
 use journal::{Journal, JournalError, Owner, monotonic_ms};
 use serde_json::json;
 
+use crate::show::line::names;
 use crate::show::text::{first_line, one_line};
 
 /// How a run stands. The words are part of the interface.
@@ -17,12 +19,16 @@ pub enum State {
     BlockedOnGrant,
     /// A step failed for good, or a release was taken back: nothing goes on by itself.
     Failed,
+    /// Something outside may have happened or not, and nobody can ask: a person must look.
+    Unknown,
     /// It can do no more without a person: budget, attempts, ideas or answers are missing.
     Parked,
     /// It cannot be read: a newer moat wrote it, or something else than moat.
     Error,
     /// Whoever drives it is there and stands still for longer than its lease.
     Frozen,
+    /// Runs work on its tasks, and nobody drives it: those that wait for a person say so themselves.
+    WaitingForTasks,
     /// A step was begun, and nobody is there any more.
     Interrupted,
     /// The next step is not begun, and nobody is there to begin it.
@@ -39,6 +45,8 @@ pub enum State {
     Merged,
     /// That, and in service.
     Deployed,
+    /// The work of a task: it is part of the run that planned it.
+    Joined,
 }
 
 /// What a state asks of whoever looks.
@@ -56,13 +64,15 @@ pub enum Group {
 
 impl State {
     /// All of them, in the order in which people want to see them.
-    pub const ALL: [State; 14] = [
+    pub const ALL: [State; 17] = [
         State::WaitingForHuman,
         State::BlockedOnGrant,
         State::Failed,
+        State::Unknown,
         State::Parked,
         State::Error,
         State::Frozen,
+        State::WaitingForTasks,
         State::Interrupted,
         State::Pending,
         State::Running,
@@ -71,6 +81,7 @@ impl State {
         State::Cancelled,
         State::Merged,
         State::Deployed,
+        State::Joined,
     ];
 
     /// The state of a run that could be read.
@@ -79,6 +90,7 @@ impl State {
             return match end {
                 End::Merged => State::Merged,
                 End::Deployed => State::Deployed,
+                End::Joined => State::Joined,
                 End::Declined(_) => State::Declined,
                 End::Cancelled => State::Cancelled,
             };
@@ -91,6 +103,7 @@ impl State {
             (_, Driving::By(_) | Driving::Older) => State::Running,
             (_, Driving::StandsStill(_)) => State::Frozen,
             (_, Driving::Then(state)) => *state,
+            (Action::Tend { under_way, .. }, _) if !under_way.is_empty() => State::WaitingForTasks,
             (_, Driving::Nobody) if run.in_flight.is_some() => State::Interrupted,
             (_, Driving::Nobody) => State::Pending,
         }
@@ -100,6 +113,7 @@ impl State {
         match parking {
             Parking::BlockedOnGrant { .. } => State::BlockedOnGrant,
             Parking::StepFailed { .. } | Parking::RolledBack { .. } => State::Failed,
+            Parking::EffectUnknown { .. } => State::Unknown,
             Parking::Unclear { .. }
             | Parking::GaveUp { .. }
             | Parking::ClaimsAlreadyTrue { .. }
@@ -107,6 +121,7 @@ impl State {
             | Parking::AttemptsUsed { .. }
             | Parking::BudgetUsed { .. }
             | Parking::Rejected { .. }
+            | Parking::TasksCancelled { .. }
             | Parking::BranchBusy { .. } => State::Parked,
         }
     }
@@ -117,9 +132,11 @@ impl State {
             State::WaitingForHuman => "waiting-for-human",
             State::BlockedOnGrant => "blocked-on-grant",
             State::Failed => "failed",
+            State::Unknown => "unknown",
             State::Parked => "parked",
             State::Error => "error",
             State::Frozen => "frozen",
+            State::WaitingForTasks => "waiting-for-tasks",
             State::Interrupted => "interrupted",
             State::Pending => "pending",
             State::Running => "running",
@@ -128,6 +145,7 @@ impl State {
             State::Cancelled => "cancelled",
             State::Merged => "merged",
             State::Deployed => "deployed",
+            State::Joined => "joined",
         }
     }
 
@@ -142,15 +160,19 @@ impl State {
             State::WaitingForHuman
             | State::BlockedOnGrant
             | State::Failed
+            | State::Unknown
             | State::Parked
             | State::Error => Group::NeedsPerson,
-            State::Frozen | State::Interrupted | State::Pending => Group::Stands,
+            State::Frozen | State::WaitingForTasks | State::Interrupted | State::Pending => {
+                Group::Stands
+            }
             State::Running => Group::Goes,
             State::Absent
             | State::Declined
             | State::Cancelled
             | State::Merged
-            | State::Deployed => Group::Ended,
+            | State::Deployed
+            | State::Joined => Group::Ended,
         }
     }
 }
@@ -197,6 +219,9 @@ pub fn sentence(run: &Run, driving: &Driving) -> String {
     match (&run.stage, &run.parked) {
         (Stage::Ended(End::Merged), _) => "merged: every gate passed on the merged tree".into(),
         (Stage::Ended(End::Deployed), _) => "merged and deployed; the service is healthy".into(),
+        (Stage::Ended(End::Joined), _) => {
+            "joined: its work is part of the run that planned it".into()
+        }
         (Stage::Ended(End::Declined(why)), _) => {
             format!("declined by triage: {}", one_line(why, 300))
         }
@@ -219,6 +244,7 @@ fn under_way(run: &Run, driving: &Driving) -> String {
                 names.join(", ")
             );
         }
+        Action::Tend { .. } => return format!("{}{}", tasks_sentence(run), driven_by(driving)),
         Action::Perform(step) => step,
         _ => return "about to be parked".into(),
     };
@@ -244,6 +270,30 @@ fn under_way(run: &Run, driving: &Driving) -> String {
         }
         Driving::Nobody => format!("next is {step}, and nobody drives the run"),
     }
+}
+
+/// The end of a sentence about what goes on without a step.
+fn driven_by(driving: &Driving) -> String {
+    match driving {
+        Driving::By(by) => format!(" ({by})"),
+        Driving::Older => " (a moat of an older version drives it)".into(),
+        Driving::StandsStill(by) => {
+            format!("; whoever drives it stands still for longer than its lease ({by})")
+        }
+        Driving::Then(state) => format!(", when this copy was made ({})", state.word()),
+        Driving::Nobody => ", and nobody drives the run".into(),
+    }
+}
+
+fn tasks_sentence(run: &Run) -> String {
+    let joined = |one: &&TaskState| matches!(one.standing, Standing::Joined { .. });
+    let under_way = |one: &&TaskState| matches!(one.standing, Standing::UnderWay { .. });
+    format!(
+        "{} of {} tasks are joined; under way: {}",
+        run.tasks.iter().filter(joined).count(),
+        run.tasks.len(),
+        names(run.tasks.iter().filter(under_way).map(|one| &one.task.id))
+    )
 }
 
 /// Why a run is parked.
@@ -282,6 +332,11 @@ pub fn parking_sentence(parking: &Parking) -> String {
             ),
             first_line(&blocked.why, 200)
         ),
+        Parking::EffectUnknown { interrupted } => format!(
+            "whether this of skill {} happened is not known: {}",
+            interrupted.skill,
+            one_line(&interrupted.what, 300)
+        ),
         Parking::Rejected { gate, note } => format!(
             "a person rejected it at gate {gate}: {}",
             one_line(note, 300)
@@ -289,6 +344,10 @@ pub fn parking_sentence(parking: &Parking) -> String {
         Parking::RolledBack { reason } => format!(
             "merged, but the deployment was rolled back: {}",
             one_line(reason, 300)
+        ),
+        Parking::TasksCancelled { tasks } => format!(
+            "tasks were cancelled, and the others can do no more: {}",
+            names(tasks.iter())
         ),
         Parking::BranchBusy { rounds } => {
             format!("the branch moved {rounds} times while the gates were answering")
@@ -321,6 +380,11 @@ pub fn next_steps(run: &Run, driving: &Driving) -> Vec<String> {
             steps.push(format!("moat runs cancel {id}"));
             steps
         }
+        (_, Some(Parking::EffectUnknown { .. })) => vec![
+            format!("moat runs resume {id} --happened          # it did: it is passed by"),
+            format!("moat runs resume {id} --did-not-happen    # it did not: it is done"),
+            format!("moat runs cancel {id}"),
+        ],
         // Asked again, triage would ask the same again.
         (_, Some(Parking::Unclear { .. })) => vec![
             format!("moat runs show {id}      # the dossier"),
@@ -344,25 +408,36 @@ pub fn next_steps(run: &Run, driving: &Driving) -> Vec<String> {
                     ]
                 })
                 .collect(),
-            _ => match driving {
-                Driving::By(_) | Driving::Older => vec![
-                    "moat runs watch".to_owned(),
-                    format!("moat runs cancel {id}    # also while it is driven"),
-                ],
-                Driving::StandsStill(by) => vec![
-                    format!("moat runs resume {id}    # takes it over"),
-                    format!(
-                        "kill -CONT {}    # lets it go on, if it was stopped",
-                        by.pid
-                    ),
-                    format!("moat runs cancel {id}"),
-                ],
-                Driving::Nobody | Driving::Then(_) => vec![
-                    format!("moat runs resume {id}"),
-                    format!("moat runs cancel {id}"),
-                ],
-            },
+            Action::Tend { under_way, .. } if !under_way.is_empty() => under_way
+                .iter()
+                .map(|child| format!("moat runs show {child}"))
+                .chain(going(run, driving))
+                .collect(),
+            _ => going(run, driving),
         },
+    }
+}
+
+/// What a person can do about a run that nothing keeps from going on.
+fn going(run: &Run, driving: &Driving) -> Vec<String> {
+    let id = &run.opened.run;
+    match driving {
+        Driving::By(_) | Driving::Older => vec![
+            "moat runs watch".to_owned(),
+            format!("moat runs cancel {id}    # also while it is driven"),
+        ],
+        Driving::StandsStill(by) => vec![
+            format!("moat runs resume {id}    # takes it over"),
+            format!(
+                "kill -CONT {}    # lets it go on, if it was stopped",
+                by.pid
+            ),
+            format!("moat runs cancel {id}"),
+        ],
+        Driving::Nobody | Driving::Then(_) => vec![
+            format!("moat runs resume {id}"),
+            format!("moat runs cancel {id}"),
+        ],
     }
 }
 
@@ -376,7 +451,7 @@ mod tests {
         let words = State::ALL.map(State::word);
         assert_eq!(
             words.join(" "),
-            "waiting-for-human blocked-on-grant failed parked error frozen interrupted pending running absent declined cancelled merged deployed"
+            "waiting-for-human blocked-on-grant failed parked error frozen waiting-for-tasks interrupted pending running absent declined cancelled merged deployed joined"
         );
         for state in State::ALL {
             assert_eq!(State::named(state.word()), Some(state));

@@ -60,10 +60,12 @@ fn supervised(name: &Path) -> Result<()> {
     unsafe { libc::close(expected) };
     // The descriptors are shared until the supervisor has taken the listener: nothing could be sent to it through calls that it must answer.
     let flags = libc::CLONE_FILES | libc::SIGCHLD;
+    // SAFETY: no pointers.
+    let supervised = unsafe { libc::getpid() };
     // SAFETY: a fork but for the shared descriptors; this process has one thread.
     let pid = check(unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) })?;
     if pid == 0 {
-        let _ = supervise(expected, name);
+        let _ = supervise(expected, name, supervised);
         // SAFETY: nothing needs to be cleaned up.
         unsafe { libc::_exit(0) }
     }
@@ -95,10 +97,14 @@ fn supervised(name: &Path) -> Result<()> {
     .map(drop)
 }
 
-fn supervise(listener: RawFd, name: &Path) -> Result<()> {
+fn supervise(listener: RawFd, name: &Path, supervised: libc::pid_t) -> Result<()> {
     // SAFETY: plain integers; what is closed is used by nobody in this process.
     unsafe {
         while libc::fcntl(listener, libc::F_GETFD) < 0 {
+            if libc::getppid() != supervised {
+                // It was killed before it made one, as launchers are that nobody needs any more.
+                return Ok(());
+            }
             libc::sched_yield();
         }
         check(libc::c_long::from(libc::unshare(libc::CLONE_FILES)))?;

@@ -1,27 +1,31 @@
 //! Inside the launcher process: from the specification to the confined program.
 //!
 //! ```text
-//! launcher -- unshare --> fork --> init (pid 1 inside) -- mounts, pivot --> fork --> program -- limits, Landlock, seccomp --> exec
-//!    |                              | waits for the program or the end of the lifeline, kills all, says so, and goes
+//! launcher -- unshare --> fork --> init (pid 1 inside) -- root, /proc, /dev --> fork --> the program's process -- capabilities, seccomp
+//!    |                              | waits for the specification: mounts, pivot      | waits for init: limits, Landlock, exec
+//!    |                              | waits for the program or the end of the socket, kills all, says so, and goes
 //!    | waits for init
 //! ```
+//!
+//! All that no specification changes is done before there is one; a launcher that was started ahead and one that is used at once run the same.
 
 mod init;
 mod mounts;
+mod program;
 mod restrict;
 mod seccomp;
 pub(crate) mod sys;
 
 pub(crate) use restrict::attainable;
 
+use std::borrow::Borrow;
 use std::fs::File;
-use std::io::{Read as _, Write as _};
-use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
+use std::io::Write as _;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 
-use crate::command::Network;
-use crate::specification::{Specification, Status};
+use crate::specification::{Birth, Status};
 
-/// The first argument of a process that is to become a launcher.
+/// The first argument of a process that is to become a launcher; its birth follows.
 pub(crate) const ASKED: &str = "\u{1}moat-confine";
 
 /// A layer that could not be set up.
@@ -44,15 +48,38 @@ impl<T, E: Into<std::io::Error>> At<T> for Result<T, E> {
     }
 }
 
-/// Reports over the status pipe; there is no one else to tell.
+/// Reports over the socket; there is no one else to tell.
 pub(crate) struct Reporter(File);
 
 impl Reporter {
+    pub(crate) fn new(control: OwnedFd) -> Reporter {
+        Reporter(control.into())
+    }
+
+    pub(crate) fn of(control: &OwnedFd) -> Result<Reporter, Failed> {
+        control.try_clone().map(Reporter::new).at("handover")
+    }
+
+    pub(crate) fn number(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+
     /// Whoever only has an end to tell goes on without being heard.
     pub(crate) fn tell(&mut self, status: &Status) -> std::io::Result<()> {
-        let mut line = serde_json::to_vec(status)?;
-        line.push(b'\n');
-        self.0.write_all(&line)
+        self.tell_all(std::iter::once(status))
+    }
+
+    /// In one write: who listens wakes once.
+    pub(crate) fn tell_all<S: Borrow<Status>>(
+        &mut self,
+        all: impl Iterator<Item = S>,
+    ) -> std::io::Result<()> {
+        let mut lines = Vec::new();
+        for status in all {
+            serde_json::to_writer(&mut lines, status.borrow())?;
+            lines.push(b'\n');
+        }
+        self.0.write_all(&lines)
     }
 
     pub(crate) fn failed(&mut self, failed: &Failed) {
@@ -64,119 +91,52 @@ impl Reporter {
     }
 }
 
-/// Where the descriptors of the specification were put.
-pub(crate) struct Descriptors {
-    pub(crate) lifeline: Option<RawFd>,
-    pub(crate) door: Option<OwnedFd>,
-}
-
 /// Runs the launcher to its end.
-pub(crate) fn launch() -> ! {
-    let mut text = String::new();
-    let Some(specification) = std::io::stdin()
-        .read_to_string(&mut text)
-        .ok()
-        .and_then(|_| serde_json::from_str::<Specification>(&text).ok())
-    else {
+pub(crate) fn launch(birth: Birth) -> ! {
+    let Ok(control) = take_control() else {
         sys::exit(125)
     };
-    let (mut reporter, descriptors) = match arrange(&specification) {
-        Ok(arranged) => arranged,
-        Err(_) => sys::exit(125),
-    };
-    match enter(&specification, &mut reporter, descriptors) {
+    match enter(birth, &control) {
         Ok(code) => sys::exit(code),
         Err(failed) => {
-            reporter.failed(&failed);
+            if let Ok(mut reporter) = Reporter::of(&control) {
+                reporter.failed(&failed);
+            }
             sys::exit(126)
         }
     }
 }
 
-/// Puts every descriptor in its place and closes all others.
-fn arrange(specification: &Specification) -> std::io::Result<(Reporter, Descriptors)> {
-    let passed = specification.pass_fds.len() as RawFd;
-    // Out of the way first: the numbers may overlap with their destinations.
-    let high = 200 + passed;
-    let status = sys::dup_above(specification.status_fd, high)?;
-    let stdin = sys::dup_above(specification.stdin_fd, high)?;
-    let lifeline = specification
-        .lifeline_fd
-        .map(|fd| sys::dup_above(fd, high))
-        .transpose()?;
-    let door = specification
-        .door_fd
-        .map(|fd| sys::dup_above(fd, high))
-        .transpose()?;
-    let copies = specification
-        .pass_fds
-        .iter()
-        .map(|fd| sys::dup_above(*fd, high))
-        .collect::<Result<Vec<_>, _>>()?;
-    sys::dup2(stdin, 0)?;
-    for (at, copy) in copies.iter().enumerate() {
-        sys::dup2(*copy, 3 + at as RawFd)?;
-    }
-    let mut kept: Vec<u32> = lifeline
-        .into_iter()
-        .chain(door)
-        .chain([status])
-        .map(|fd| fd as u32)
-        .collect();
-    kept.sort_unstable();
-    let mut first = 3 + passed as u32;
-    for fd in kept {
-        if fd > first {
-            sys::close_range(first, fd - 1)?;
-        }
-        first = fd + 1;
-    }
-    sys::close_range(first, u32::MAX)?;
+/// The socket comes as standard input; nothing else that was left open stays.
+fn take_control() -> std::io::Result<OwnedFd> {
+    sys::close_range(3, u32::MAX)?;
+    let control = sys::dup_above(0, 3)?;
+    // Standard output leads nowhere.
+    sys::dup2(1, 0)?;
     #[expect(
         unsafe_code,
-        reason = "the numbers were made above and are owned by nobody else"
+        reason = "the number was made above and is owned by nobody else"
     )]
-    // SAFETY: `status` and `door` are open and these are their only owners.
-    let (file, door) = unsafe {
-        (
-            File::from_raw_fd(status),
-            door.map(|fd| OwnedFd::from_raw_fd(fd)),
-        )
-    };
-    Ok((Reporter(file), Descriptors { lifeline, door }))
+    // SAFETY: `control` is open and this is its only owner.
+    Ok(unsafe { OwnedFd::from_raw_fd(control) })
 }
 
 /// Enters the namespaces and becomes the one who waits for init.
-fn enter(
-    specification: &Specification,
-    reporter: &mut Reporter,
-    descriptors: Descriptors,
-) -> Result<i32, Failed> {
-    let (uid, gid) = (
-        rustix::process::getuid().as_raw(),
-        rustix::process::getgid().as_raw(),
-    );
+fn enter(birth: Birth, control: &OwnedFd) -> Result<i32, Failed> {
+    let (uid, gid) = (rustix::process::getuid(), rustix::process::getgid());
     sys::unshare(libc::CLONE_NEWUSER).at("user namespace")?;
+    let map = |id: u32| format!("{INSIDE_ID} {id} 1");
     std::fs::write("/proc/self/setgroups", "deny").at("user namespace")?;
-    std::fs::write("/proc/self/gid_map", format!("{INSIDE_ID} {gid} 1")).at("user namespace")?;
-    std::fs::write("/proc/self/uid_map", format!("{INSIDE_ID} {uid} 1")).at("user namespace")?;
-    let mut flags = libc::CLONE_NEWNS
-        | libc::CLONE_NEWPID
-        | libc::CLONE_NEWIPC
-        | libc::CLONE_NEWUTS
-        | libc::CLONE_NEWCGROUP;
-    if specification.network != Network::Host {
-        flags |= libc::CLONE_NEWNET;
-    }
-    sys::unshare(flags).at("namespaces")?;
+    std::fs::write("/proc/self/gid_map", map(gid.as_raw())).at("user namespace")?;
+    std::fs::write("/proc/self/uid_map", map(uid.as_raw())).at("user namespace")?;
+    // The others are entered by init alone: whoever ends last takes them down, which takes longer than all the rest of an end.
+    sys::unshare(libc::CLONE_NEWPID).at("namespaces")?;
     match sys::fork().at("fork")? {
-        sys::Side::Child => init::become_init(specification, reporter, descriptors),
+        sys::Side::Child => init::become_init(birth, uid.is_root(), control),
         sys::Side::Parent(pid) => {
-            drop(descriptors.door);
-            if let Some(lifeline) = descriptors.lifeline {
-                // Init holds its own copy; ours would do no harm, but one holder is easier to think about.
-                let _ = sys::close_range(lifeline as u32, lifeline as u32);
-            }
+            // Whoever waits at the other end waits for init. Nothing of it is used here any more.
+            let number = control.as_raw_fd() as u32;
+            sys::close_range(number, number).at("handover")?;
             // The kernel lets go of a namespace's process 1 when the last of the others is gone: whoever has waited for the launcher has waited
             // for all of them.
             Ok(if sys::wait_for(pid) { 0 } else { 124 })

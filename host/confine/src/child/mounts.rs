@@ -1,6 +1,9 @@
 //! The file system inside: an empty root with what was listed, and nothing of the host's beyond it.
 
-use std::fs;
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::Write as _;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -18,7 +21,7 @@ const NOSUID: u64 = 0x2;
 const NODEV: u64 = 0x4;
 const RDONLY: u64 = 0x1;
 
-/// Covered by the new root while it is built; every Linux has it.
+/// Covered by the new root for a moment; every Linux has it.
 const STAGE: &str = "/tmp";
 
 /// Devices that hold no authority.
@@ -30,14 +33,16 @@ enum Piece {
     Made(Mount),
 }
 
-/// Builds the root and enters it.
-pub(crate) fn build(specification: &Specification) -> Result<(), Failed> {
-    sys::remount("/", libc::MS_REC | libc::MS_PRIVATE).at("private mounts")?;
-    let pieces = specification
-        .mounts
-        .iter()
-        .map(|mount| Ok((mount.inside().clone(), hold(mount)?)))
-        .collect::<Result<Vec<_>, Failed>>()?;
+/// A root that lacks only what the specification says.
+pub(crate) struct Root {
+    /// Opened while it could be written: for root it is read-only afterwards.
+    pid_max: Option<File>,
+    guard: Option<Guard>,
+}
+
+/// Builds what no specification changes, and stands in it. The host's mounts are in sight, and follow the host's own (`slave`) until the rest is
+/// built.
+pub(crate) fn prepare(by_root: bool) -> Result<Root, Failed> {
     let devices = DEVICES
         .iter()
         .map(|name| Ok((*name, clone_tree(&Path::new("/dev").join(name), 0)?)))
@@ -50,16 +55,50 @@ pub(crate) fn build(specification: &Specification) -> Result<(), Failed> {
     )
     .at("root")?;
     std::env::set_current_dir(STAGE).at("root")?;
-    basics(&specification.limits, devices)?;
+    // From where it was made to where it is in nobody's way: over the root, whose paths begin beneath it.
+    move_mount(CWD, ".", CWD, "/", MoveMountFlags::empty()).at("root")?;
+    basics(devices)?;
+    let pid_max = pid_max(by_root)?;
+    let mut guard = by_root.then(Guard::default);
+    if let Some(guard) = &mut guard {
+        guard.proc()?;
+    }
+    Ok(Root { pid_max, guard })
+}
+
+/// Adds what was specified, and makes it the root. The old one is still there, and out of the way of paths.
+pub(crate) fn finish(mut root: Root, specification: &Specification) -> Result<(), Failed> {
+    sys::remount("/", libc::MS_REC | libc::MS_PRIVATE).at("private mounts")?;
+    let pieces = specification
+        .mounts
+        .iter()
+        .map(|mount| Ok((mount.inside().clone(), hold(mount)?)))
+        .collect::<Result<Vec<_>, Failed>>()?;
+    let size = format!(
+        "mode=1777,size={},nr_inodes=200k",
+        specification.limits.tmp_bytes
+    );
+    let flags = libc::MS_NOSUID | libc::MS_NODEV;
+    sys::mount("tmpfs", Path::new("tmp"), flags, &size).at("tmp")?;
+    fs::create_dir("tmp/home").at("tmp")?;
     for (inside, piece) in pieces {
         place(&inside, piece)?;
     }
-    sys::pivot_here().at("pivot root")?;
-    std::env::set_current_dir("/").at("pivot root")?;
-    limit_processes(specification.limits.processes, specification.by_root)?;
-    if specification.by_root {
-        guard_proc()?;
+    if let Some(file) = &mut root.pid_max {
+        // The kernel takes no less than its reserved pids and one.
+        let most = specification.limits.processes.max(310).to_string();
+        file.write_all(most.as_bytes()).at("process limit")?;
     }
+    if let Some(guard) = &mut root.guard {
+        guard.proc()?;
+    }
+    sys::pivot_here().at("pivot root")
+}
+
+/// Lets go of the host's mounts, and makes the root read-only.
+pub(crate) fn seal() -> Result<(), Failed> {
+    sys::leave_old_root().at("pivot root")?;
+    std::env::set_current_dir("/").at("pivot root")?;
     sys::remount(
         "/",
         libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV,
@@ -119,8 +158,8 @@ fn overlay(lower: &Path, upper: &Path, work: &Path) -> std::io::Result<OwnedFd> 
     )?)
 }
 
-/// What every program expects: /proc, /dev and a private /tmp.
-fn basics(limits: &crate::command::Limits, devices: Vec<(&str, OwnedFd)>) -> Result<(), Failed> {
+/// What every program expects: /proc and /dev, and a place for /tmp.
+fn basics(devices: Vec<(&str, OwnedFd)>) -> Result<(), Failed> {
     for directory in ["proc", "dev", "tmp"] {
         fs::create_dir(directory).at("root")?;
     }
@@ -131,15 +170,6 @@ fn basics(limits: &crate::command::Limits, devices: Vec<(&str, OwnedFd)>) -> Res
         "",
     )
     .at("proc")?;
-    let size = format!("mode=1777,size={},nr_inodes=200k", limits.tmp_bytes);
-    sys::mount(
-        "tmpfs",
-        Path::new("tmp"),
-        libc::MS_NOSUID | libc::MS_NODEV,
-        &size,
-    )
-    .at("tmp")?;
-    fs::create_dir("tmp/home").at("tmp")?;
     sys::mount(
         "tmpfs",
         Path::new("dev"),
@@ -218,41 +248,54 @@ fn attach(tree: &OwnedFd, target: &Path) -> Result<(), Failed> {
 
 /// Much of /proc is open to the machine's root by its user id alone, without any capability, and inside it is still that user: what can be
 /// written there becomes read-only, and what only root may read is empty. Landlock refuses the writing as well.
-fn guard_proc() -> Result<(), Failed> {
-    let (nothing, step) = (Path::new("/dev/null"), "guarded proc");
-    for entry in fs::read_dir("/proc").at(step)? {
-        let entry = entry.at(step)?;
-        let is_process = entry.file_name().to_string_lossy().parse::<u32>().is_ok();
-        let (path, data) = match entry.metadata() {
-            Ok(data) => (entry.path(), data),
-            // Processes come and go.
-            Err(_) if is_process => continue,
-            Err(error) => return Err(error).at(step),
-        };
-        let mode = std::os::unix::fs::PermissionsExt::mode(&data.permissions());
-        let source = match (data.file_type().is_file(), data.is_dir()) {
-            (true, _) if mode & 0o044 == 0 => nothing,
-            (true, _) if mode & 0o222 != 0 => &path,
-            (_, true) if !is_process => &path,
-            _ => continue,
-        };
-        attach(&clone_tree(source, NOSUID | RDONLY)?, &path)?;
+#[derive(Default)]
+struct Guard {
+    seen: BTreeSet<OsString>,
+}
+
+impl Guard {
+    /// Once ahead and once more when the program is known: the kernel may have loaded a module in between.
+    fn proc(&mut self) -> Result<(), Failed> {
+        let (nothing, step) = (Path::new("dev/null"), "guarded proc");
+        for entry in fs::read_dir("proc").at(step)? {
+            let entry = entry.at(step)?;
+            let name = entry.file_name();
+            // Processes come and go, and belong to this namespace.
+            let is_process = name.as_encoded_bytes().iter().all(u8::is_ascii_digit);
+            if is_process || self.seen.contains(&name) {
+                continue;
+            }
+            let (path, data) = (entry.path(), entry.metadata().at(step)?);
+            let mode = std::os::unix::fs::PermissionsExt::mode(&data.permissions());
+            let source = match (data.file_type().is_file(), data.is_dir()) {
+                (true, _) if mode & 0o044 == 0 => Some(nothing),
+                (true, _) if mode & 0o222 != 0 => Some(path.as_path()),
+                (_, true) => Some(path.as_path()),
+                _ => None,
+            };
+            if let Some(source) = source {
+                attach(&clone_tree(source, NOSUID | RDONLY)?, &path)?;
+            }
+            self.seen.insert(name);
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Bounds the whole tree: RLIMIT_NPROC does not hold for root, a namespace's `pid_max` holds for all.
-fn limit_processes(processes: u32, by_root: bool) -> Result<(), Failed> {
+fn pid_max(by_root: bool) -> Result<Option<File>, Failed> {
+    let step = "process limit";
     if has_pid_max_of_its_own() {
-        // The kernel takes no less than its reserved pids and one.
-        return fs::write("/proc/sys/kernel/pid_max", processes.max(310).to_string())
-            .at("process limit");
+        let file = fs::OpenOptions::new()
+            .write(true)
+            .open("proc/sys/kernel/pid_max");
+        return file.map(Some).at(step);
     }
     if !by_root {
-        return Ok(());
+        return Ok(None);
     }
     Err(Failed {
-        step: "process limit".into(),
+        step: step.into(),
         error: std::io::Error::from_raw_os_error(libc::ENOSYS),
     })
 }

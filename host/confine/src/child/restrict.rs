@@ -9,17 +9,20 @@ use crate::child::{At as _, Failed, seccomp, sys};
 use crate::command::{Level, Mount};
 use crate::specification::Specification;
 
-/// Gives up everything that is not granted, in an order in which each step is still possible. Says what holds from now on.
-pub(crate) fn all(specification: &Specification) -> Result<Level, Failed> {
+/// Gives up what no program is granted. What is left to do needs none of it.
+pub(crate) fn ahead() -> Result<(), Failed> {
     sys::default_signals().at("signals")?;
     sys::setsid().at("session")?;
-    std::env::set_current_dir(&specification.directory).at("working directory")?;
-    limits(specification)?;
     sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1).at("no new privileges")?;
     sys::drop_capabilities().at("capabilities")?;
+    seccomp::apply().at("seccomp")
+}
+
+/// Gives up, once the file system stands, what of it is not granted. Says what holds from now on.
+pub(crate) fn files(specification: &Specification) -> Result<Level, Failed> {
+    std::env::set_current_dir(&specification.directory).at("working directory")?;
     let level = attainable(specification.least).at("landlock")?;
     landlock(specification, level).at("landlock")?;
-    seccomp::apply().at("seccomp")?;
     Ok(level)
 }
 
@@ -36,7 +39,8 @@ pub(crate) fn attainable(least: Level) -> std::io::Result<Level> {
     }
 }
 
-fn limits(specification: &Specification) -> Result<(), Failed> {
+/// What each of its processes may use.
+pub(crate) fn limits(specification: &Specification) -> Result<(), Failed> {
     let limits = &specification.limits;
     sys::rlimit(libc::RLIMIT_CORE, 0).at("limits")?;
     sys::rlimit(libc::RLIMIT_FSIZE, limits.file_bytes).at("limits")?;

@@ -4,6 +4,7 @@
     reason = "system calls on plain integers and valid C strings; each call says what it relies on"
 )]
 
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::io::{Error, Result};
 use std::os::fd::RawFd;
@@ -119,11 +120,15 @@ pub(crate) fn mount_attributes(tree: RawFd, set: u64) -> Result<()> {
     .map(drop)
 }
 
-/// Makes the mounted directory we stand in the root, and lets go of the old one.
+/// Makes the mounted directory we stand in the root, for every process in this namespace.
 pub(crate) fn pivot_here() -> Result<()> {
     // SAFETY: C string literals.
-    check(unsafe { libc::syscall(libc::SYS_pivot_root, c".".as_ptr(), c".".as_ptr()) })?;
-    // SAFETY: as above; the old root lies on top of the new one now.
+    check(unsafe { libc::syscall(libc::SYS_pivot_root, c".".as_ptr(), c".".as_ptr()) }).map(drop)
+}
+
+/// Lets go of the old root, where we still stand.
+pub(crate) fn leave_old_root() -> Result<()> {
+    // SAFETY: a C string literal; the old root lies on top of the new one now.
     check(libc::c_long::from(unsafe {
         libc::umount2(c".".as_ptr(), libc::MNT_DETACH)
     }))
@@ -247,6 +252,13 @@ pub(crate) fn reap() -> Wait {
     }
 }
 
+/// Whether nothing else is in the namespace whose process 1 this is.
+pub(crate) fn is_alone() -> bool {
+    // SAFETY: no pointers; no signal is sent.
+    let nobody = unsafe { libc::kill(-1, 0) } != 0;
+    nobody && Error::last_os_error().raw_os_error() == Some(libc::ESRCH)
+}
+
 /// Kills everything in the namespace whose process 1 this is, and takes it until nothing is left.
 pub(crate) fn kill_all() {
     // SAFETY: no pointers. Anywhere but as process 1 of a namespace of our own, -1 would mean the whole machine.
@@ -331,6 +343,38 @@ pub(crate) fn drain(fd: RawFd) {
     let mut buffer = [0u8; 1024];
     // SAFETY: the buffer lives through the call and its length is told.
     while unsafe { libc::read(fd, buffer.as_mut_ptr().cast(), buffer.len()) } > 0 {}
+}
+
+/// Becomes another program. Returns only if that fails.
+pub(crate) fn execute(program: &Path, args: &[String], env: &BTreeMap<String, String>) -> Error {
+    let words = |words: Vec<Vec<u8>>| {
+        let words = words.into_iter().map(CString::new);
+        words.collect::<std::result::Result<Vec<_>, _>>()
+    };
+    let name = program.as_os_str().as_bytes().to_vec();
+    let args = std::iter::once(name.clone()).chain(args.iter().map(|arg| arg.clone().into_bytes()));
+    let env = env
+        .iter()
+        .map(|(key, value)| format!("{key}={value}").into_bytes());
+    let (Ok(name), Ok(args), Ok(env)) = (
+        CString::new(name),
+        words(args.collect()),
+        words(env.collect()),
+    ) else {
+        return Error::from_raw_os_error(libc::EINVAL);
+    };
+    let pointers = |words: &[CString]| {
+        let ends = std::iter::once(std::ptr::null());
+        words
+            .iter()
+            .map(|word| word.as_ptr())
+            .chain(ends)
+            .collect::<Vec<_>>()
+    };
+    let (args_at, env_at) = (pointers(&args), pointers(&env));
+    // SAFETY: C strings and null-terminated arrays of them, which live through the call.
+    unsafe { libc::execve(name.as_ptr(), args_at.as_ptr(), env_at.as_ptr()) };
+    Error::last_os_error()
 }
 
 /// Begins a session without a terminal.

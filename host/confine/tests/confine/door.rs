@@ -1,7 +1,6 @@
 //! A command with a door reaches the door, and nothing else.
 
 use std::net::{TcpListener, UdpSocket};
-use std::process::Stdio;
 use std::time::Duration;
 
 use confine::{ConfineError, DOOR_PORT, Ending, Launcher, Network};
@@ -144,7 +143,7 @@ async fn the_door_goes_with_its_command_and_a_child_gives_it_once() {
     let place = Place::new();
     let mut command = place.command("sleep", &["1000"], SECONDS);
     command.network = Network::Door;
-    let mut child = place.launcher.spawn(command, Stdio::null()).unwrap();
+    let mut child = place.launcher.spawn(command).unwrap();
     let listener = child.door().await.unwrap();
     assert_eq!(listener.local_addr().unwrap().port(), DOOR_PORT);
     assert_eq!(child.level().await.unwrap(), confine::Level::Full);

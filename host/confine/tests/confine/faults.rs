@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::place::{Place, Turn, text};
 
 /// What holds the shell that writes this, as far as it can be read from inside. The first thing it does is to make the file.
-const PORTRAIT: &str = "{ \
+pub const PORTRAIT: &str = "{ \
     grep -E '^(Uid|Gid|Groups|Cap|NoNewPrivs|Seccomp)' /proc/self/status; \
     cat /proc/self/uid_map /proc/self/setgroups /proc/self/limits /proc/sys/kernel/hostname /proc/sys/kernel/pid_max; \
     cut -d' ' -f4- /proc/self/mountinfo | sed 's/,uuid=on//; s/lowerdir+/lowerdir/'; ls /proc/sys/net/ipv4/conf /proc/self/fd; \
@@ -71,12 +71,13 @@ async fn a_layer_that_is_missing_is_named_and_nothing_is_executed() {
         (libc::SYS_clone, "every", "fork"),
         (libc::SYS_socket, "every", "loopback"),
         (libc::SYS_sethostname, "every", "host name"),
-        (libc::SYS_mount, "0", "private mounts"),
-        (libc::SYS_mount, "1", "root"),
-        (libc::SYS_mount, "2", "proc"),
+        (libc::SYS_mount, "0", "root"),
+        (libc::SYS_mount, "1", "proc"),
+        (libc::SYS_mount, "4", "private mounts"),
         (libc::SYS_open_tree, "every", "mount of"),
         (libc::SYS_mount_setattr, "every", "mount attributes"),
-        (libc::SYS_move_mount, "every", "mount"),
+        (libc::SYS_move_mount, "0", "root"),
+        (libc::SYS_move_mount, "1", "mount"),
         (libc::SYS_pivot_root, "every", "pivot root"),
         (libc::SYS_umount2, "every", "pivot root"),
         (libc::SYS_setsid, "every", "session"),

@@ -10,6 +10,7 @@ mod attacks;
 mod disk;
 mod door;
 mod faults;
+mod idle;
 mod ordinary;
 mod owner;
 mod place;
@@ -19,12 +20,12 @@ mod probe;
 #[path = "../../../egress/tests/door/server.rs"]
 #[allow(dead_code, reason = "not all of it is needed here")]
 mod server;
+mod warm;
 #[path = "../../../egress/tests/door/world.rs"]
 #[allow(dead_code, reason = "not all of it is needed here")]
 mod world;
 
 use std::path::Path;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use confine::{ConfineError, Ending, Mount, Network};
@@ -279,7 +280,7 @@ async fn when_a_kill_has_returned_nothing_is_left_that_could_write() {
         format!("for n in $(seq 20); do (while :; do echo >> log; done) & done; wait; : {mark}");
     for _ in 0..5 {
         let command = place.command("sh", &["-c", &script], Duration::from_secs(100));
-        let mut child = place.launcher.spawn(command, Stdio::null()).unwrap();
+        let mut child = place.launcher.spawn(command).unwrap();
         while alive(&mark) < 20 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }

@@ -21,6 +21,7 @@ use crate::commands::{OnView, Terms, Writes};
 use crate::context::Context;
 use crate::house::House;
 use crate::record::confinement;
+use crate::scheduler::{Party, Turn, command_of};
 use crate::step::{Failed, cut, failed, setup, signature};
 use crate::view::View;
 
@@ -66,7 +67,7 @@ pub(crate) async fn perform(
         directory: &directory,
         baseline,
     };
-    let (verdict, level) = verdict(&gate_run, gate, subject).await?;
+    let (verdict, level) = verdict(&gate_run, gate, subject, &context.turn).await?;
     audited(&context.house, Some(&run.opened.run), &verdict, level)?;
     Ok(vec![Event::GateDecided { verdict }])
 }
@@ -81,7 +82,14 @@ pub async fn run_gate(
     subject: &Subject,
 ) -> Result<Verdict, Box<flow::event::Failure>> {
     let decided = async {
-        let (verdict, level) = verdict(run, gate, subject).await?;
+        let party = Party::outside(None);
+        let scheduler = &run.house.scheduler;
+        let held = match command_of(&gate.check) {
+            Some(name) => scheduler.command(run.project, &party, Some(name)).await,
+            None => Ok(Turn::default()),
+        };
+        let held = held.map_err(|error| setup(gate.name.as_str(), &error))?;
+        let (verdict, level) = verdict(run, gate, subject, &held).await?;
         audited(run.house, None, &verdict, level)?;
         Ok(verdict)
     };
@@ -116,6 +124,7 @@ async fn verdict(
     run: &GateRun<'_>,
     gate: &Gate,
     subject: &Subject,
+    held: &Turn,
 ) -> Result<(Verdict, Option<Level>), Failed> {
     let Answer {
         finding,
@@ -125,13 +134,27 @@ async fn verdict(
     } = match &gate.check {
         Check::Command {
             argv, timeout_ms, ..
-        } => command(run, gate, &subject.tree, argv, *timeout_ms, None).await?,
+        } => {
+            let program = Program {
+                argv,
+                timeout_ms: *timeout_ms,
+                held,
+            };
+            command(run, gate, &subject.tree, &program, None).await?
+        }
         Check::BaseTests {
             argv,
             timeout_ms,
             paths,
             ..
-        } => base_tests(run, gate, subject, argv, *timeout_ms, paths).await?,
+        } => {
+            let program = Program {
+                argv,
+                timeout_ms: *timeout_ms,
+                held,
+            };
+            base_tests(run, gate, subject, &program, paths).await?
+        }
         Check::Protect { paths } => protect(run, gate, subject, paths)?,
     };
     let verdict = Verdict {
@@ -158,15 +181,27 @@ struct Answer {
     level: Option<Level>,
 }
 
+/// What a gate runs.
+struct Program<'a> {
+    argv: &'a [String],
+    timeout_ms: u64,
+    /// Its turn, with what it was given of the scarce resources.
+    held: &'a Turn,
+}
+
 /// The command exits with 0 on a fresh worktree of the tree, and at least one test ran where that can be told.
 async fn command(
     run: &GateRun<'_>,
     gate: &Gate,
     tree: &TreeId,
-    argv: &[String],
-    timeout_ms: u64,
+    program: &Program<'_>,
     expected: Option<&TestReport>,
 ) -> Result<Answer, Failed> {
+    let Program {
+        argv,
+        timeout_ms,
+        held,
+    } = *program;
     let source = gate.name.as_str();
     let view = View::of_tree(run.directory, run.mirror, tree, &|_, _| true)
         .map_err(|error| setup(source, &error))?;
@@ -177,13 +212,17 @@ async fn command(
         root: &root,
         scratch: &scratch,
         writes: Writes::ToView,
+        resources: &held.env,
     };
     let finished = on_view
         .run(
             argv,
             "",
             vec![],
-            Terms::offline(Duration::from_millis(timeout_ms)),
+            Terms::offline(
+                Duration::from_millis(timeout_ms),
+                Duration::from_millis(run.project.idle_ms),
+            ),
         )
         .await
         .map_err(|error| setup(source, &error))?;
@@ -199,7 +238,7 @@ async fn command(
         &report,
         expected,
         is_known_runner(argv),
-        timeout_ms,
+        (timeout_ms, run.project.idle_ms),
     );
     Ok(Answer {
         finding,
@@ -214,7 +253,7 @@ fn judge(
     report: &Report,
     expected: Option<&TestReport>,
     is_known_runner: bool,
-    timeout_ms: u64,
+    (timeout_ms, idle_ms): (u64, u64),
 ) -> (Finding, String) {
     let red: Vec<&str> = report.red().map(|case| case.name.as_str()).collect();
     match finished.ending {
@@ -252,6 +291,13 @@ fn judge(
             Finding::Fail,
             format!("ended at its deadline of {} s", timeout_ms / 1000),
         ),
+        Ending::Idle => (
+            Finding::Fail,
+            format!(
+                "ended because it stood still for {} s: no output, and no processor time of any of its processes",
+                idle_ms / 1000
+            ),
+        ),
         Ending::DiskFull => (Finding::Fail, "ended because it filled the disk".into()),
     }
 }
@@ -288,8 +334,7 @@ async fn base_tests(
     run: &GateRun<'_>,
     gate: &Gate,
     subject: &Subject,
-    argv: &[String],
-    timeout_ms: u64,
+    program: &Program<'_>,
     paths: &[String],
 ) -> Result<Answer, Failed> {
     let source = gate.name.as_str();
@@ -306,7 +351,7 @@ async fn base_tests(
         .mirror
         .overlay(&subject.tree, &subject.base, &|path| globs.matches(path))
         .map_err(|error| setup(source, &error))?;
-    let mut answer = command(run, gate, &tree, argv, timeout_ms, run.baseline).await?;
+    let mut answer = command(run, gate, &tree, program, run.baseline).await?;
     if tree != subject.tree {
         answer
             .title

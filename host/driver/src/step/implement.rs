@@ -10,16 +10,19 @@ use flow::step::Step;
 
 use crate::context::Context;
 use crate::step::intake::skill_view;
-use crate::step::{Failed, cut, setup, skill};
+use crate::step::{Failed, cut, setup, skill, tasks};
 use crate::view::View;
 
 /// What is told of the last attempt's change.
 const DIFF_BYTES_MAX: usize = 64 * 1024;
 
+/// What is told of effects that are not confirmed.
+const HALF_DONE_BYTES_MAX: usize = 16 * 1024;
+
 pub(crate) async fn perform(context: &Context, attempt: u32) -> Result<Vec<Event>, Failed> {
     let run = context.ledger.run();
     let implement = &run.opened.pipeline.implement;
-    let view = skill_view(context, implement, &run.base.tree)?;
+    let view = skill_view(context, implement, start(&run))?;
     let assignment = assignment(context, &run, attempt)?;
     let step = Step::Implement { attempt };
     let (_, grant) = context
@@ -44,21 +47,25 @@ pub(crate) async fn perform(context: &Context, attempt: u32) -> Result<Vec<Event
     })?;
     // The worker and every command of the step are dead by now: nothing writes here while it is read.
     let import = view
-        .import(&context.mirror, &run.base.tree, grant)
+        .import(&context.mirror, start(&run), grant)
         .map_err(|error| {
             crate::step::failed(flow::event::Cause::Skill, "worktree", error.to_string(), "")
         })?;
     context
         .keep(&format!("attempt-{attempt}"), import.tree.clone())
         .map_err(|error| setup("mirror", &error))?;
-    let candidate = Candidate {
-        tree: import.tree,
-        base: run.base.clone(),
-        changed: import
+    let changed = match &run.start {
+        Some(_) => tasks::changed(&context.mirror, &run.base.tree, &import.tree)?,
+        None => import
             .changed
             .into_iter()
             .map(|change| change.path)
             .collect(),
+    };
+    let candidate = Candidate {
+        tree: import.tree,
+        base: run.base.clone(),
+        changed,
         refused: import
             .refused
             .into_iter()
@@ -76,11 +83,35 @@ pub(crate) async fn perform(context: &Context, attempt: u32) -> Result<Vec<Event
 /// What an attempt that lacked a grant had made of its base: kept, so that the next one need not begin with nothing.
 fn left(context: &Context, run: &Run, view: &View, grant: &Grant) -> Option<TreeId> {
     let kept = || {
-        let import = view.import(&context.mirror, &run.base.tree, grant).ok()?;
+        let import = view.import(&context.mirror, start(run), grant).ok()?;
         let kept = context.keep("blocked", import.tree.clone());
         kept.ok().map(|()| import.tree)
     };
-    kept().filter(|tree| *tree != run.base.tree)
+    kept().filter(|tree| tree != start(run))
+}
+
+/// What an attempt begins from: the joined work of the tasks, or the base.
+fn start(run: &Run) -> &TreeId {
+    run.start.as_ref().unwrap_or(&run.base.tree)
+}
+
+/// What skills began outside and did not finish: an agent that builds on it has to know.
+fn half_done(context: &Context, run: &Run) -> Result<Option<Evidence>, Failed> {
+    let journal = &context.house.journal;
+    let open = crate::effects::unconfirmed(journal, &run.opened.repository);
+    let open = open.map_err(|error| setup("journal", &error))?;
+    let line = |one: &crate::effects::Unconfirmed| {
+        format!(
+            "{}: intended by skill {} in run {}, not confirmed: {}\n",
+            one.key, one.skill, one.run, one.what
+        )
+    };
+    let text: String = open.iter().map(line).collect();
+    Ok((!open.is_empty()).then(|| Evidence {
+        source: "host".into(),
+        title: "what was begun outside and may have happened".into(),
+        text: cut(&text, HALF_DONE_BYTES_MAX),
+    }))
 }
 
 fn assignment(context: &Context, run: &Run, attempt: u32) -> Result<Assignment, Failed> {
@@ -92,7 +123,8 @@ fn assignment(context: &Context, run: &Run, attempt: u32) -> Result<Assignment, 
         .attempts
         .iter()
         .filter_map(|attempt| attempt.red.as_ref());
-    let evidence: Vec<Evidence> = reds.flat_map(|red| red.evidence.iter().cloned()).collect();
+    let evidence = reds.flat_map(|red| red.evidence.iter().cloned());
+    let evidence: Vec<Evidence> = evidence.chain(half_done(context, run)?).collect();
     let last = run
         .attempts
         .iter()

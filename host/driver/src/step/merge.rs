@@ -2,13 +2,15 @@
 
 use flow::Event;
 use flow::event::Cause;
-use flow::id::CommitId;
+use flow::id::{CommitId, RunId};
 use flow::role::Outcome;
 use flow::run::Run;
 use flow::verdict::Base;
 use repo::{Identity, MergeOutcome, Message, PublishError};
 
 use crate::context::Context;
+use crate::step::plan::JOINED;
+use crate::step::tasks::joined;
 use crate::step::{Failed, failed, setup};
 
 /// Brings the tip over and merges the candidate onto it.
@@ -19,10 +21,13 @@ pub(crate) fn prepare(context: &Context) -> Result<Vec<Event>, Failed> {
         .candidate()
         .ok_or_else(|| setup("merge", &"there is no candidate"))?
         .clone();
-    let tip = context
-        .mirror
-        .fetch(&context.source, &run.opened.pipeline.branch)
-        .map_err(|error| git(&error))?;
+    let tip = match &run.opened.child {
+        Some(child) => joined(&context.mirror, &child.parent).map_err(|error| git(&error))?,
+        None => context
+            .mirror
+            .fetch(&context.source, &run.opened.pipeline.branch)
+            .map_err(|error| git(&error))?,
+    };
     let onto = Base {
         tree: context.mirror.tree_of(&tip).map_err(|error| git(&error))?,
         commit: tip,
@@ -85,7 +90,12 @@ fn message(run: &Run) -> Message {
             Some(Outcome::Changed(claim)) => Some(claim.as_str()),
             _ => None,
         });
-    Message::new(title, claim.unwrap_or("")).with_trailer("Moat-Run", run.opened.run.as_str())
+    let message =
+        Message::new(title, claim.unwrap_or("")).with_trailer("Moat-Run", run.opened.run.as_str());
+    match &run.opened.child {
+        Some(child) => message.with_trailer("Moat-Task", child.task.id.as_str()),
+        None => message,
+    }
 }
 
 /// Moves the branch to the verified commit, and nowhere else.
@@ -110,6 +120,9 @@ pub(crate) fn move_branch(
         .append(vec![intent])
         .map_err(|error| setup("merge", &error))?;
     let _effect = (context.ledger.effect()).map_err(|error| setup("merge", &error))?;
+    if let Some(child) = &run.opened.child {
+        return join(context, &child.parent, from, to);
+    }
     // Asked again after a crash between the move and its record, `publish` finds the branch where it should be.
     match context.source.publish(&context.mirror, branch, from, to) {
         Ok(published) => {
@@ -135,4 +148,29 @@ pub(crate) fn move_branch(
         }
         Err(error) => Err(setup("merge", &error)),
     }
+}
+
+/// Moves the joined work of the parent to the verified commit: what a task's run does in the place of moving the branch.
+fn join(
+    context: &Context,
+    parent: &RunId,
+    from: &CommitId,
+    to: &CommitId,
+) -> Result<Vec<Event>, Failed> {
+    let git = |error: &dyn std::fmt::Display| setup("merge", error);
+    let actual = context
+        .mirror
+        .advance(parent, JOINED, from, to)
+        .map_err(|error| git(&error))?;
+    // After a crash between the move and its record, others may have joined theirs since.
+    let holds = actual == *to
+        || context
+            .mirror
+            .is_ancestor(to, &actual)
+            .map_err(|error| git(&error))?;
+    Ok(vec![if holds {
+        Event::Merged { commit: to.clone() }
+    } else {
+        Event::MergeLost { actual }
+    }])
 }

@@ -16,6 +16,7 @@ use crate::proxy::Inner;
 use crate::proxy::answer::{pass_on, refuse};
 use crate::proxy::head::{Framing, Head};
 use crate::proxy::refusal::{DENIED, MALFORMED, NOT_ONE_HOST, Refusal};
+use crate::proxy::target::{absolute, authority};
 use crate::proxy::wire::{Unread, Wire};
 use crate::request::{Request, Timeouts};
 
@@ -153,31 +154,6 @@ fn addressed(inner: &Inner, head: Head, of: Option<&Origin>) -> Result<(Head, Ad
     Ok((head, to))
 }
 
-/// `host:port`, the port always there.
-fn authority(target: &str) -> Result<Origin, Refusal> {
-    let has_port = target.rsplit_once(':').is_some_and(|(host, _)| {
-        !host.is_empty() && (!host.starts_with('[') || host.ends_with(']'))
-    });
-    Origin::parse("https", target)
-        .ok()
-        .filter(|_| has_port)
-        .ok_or(MALFORMED)
-}
-
-/// `http://host[:port]/path?query`. With https there is CONNECT.
-fn absolute(target: &str) -> Result<(Origin, String), Refusal> {
-    let rest = target.strip_prefix("http://").ok_or(MALFORMED)?;
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (authority, path) = rest.split_at(end);
-    let path = match path.as_bytes().first() {
-        None => "/".to_owned(),
-        Some(b'/') => path.to_owned(),
-        Some(_) => format!("/{path}"),
-    };
-    let origin = Origin::parse("http", authority).map_err(|_| MALFORMED)?;
-    Ok((origin, path))
-}
-
 /// A connection to a host that no rule is about is not begun. What is asked over it is judged request by request.
 fn begins(inner: &Inner, head: &Head, origin: &Origin) -> Result<(), Refusal> {
     if head.framing != Framing::Length(0) {
@@ -263,61 +239,5 @@ where
     match refuse(wire, refusal).await {
         Ok(()) => After::End,
         Err(_) => After::Drop,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests may stop at the first surprise")]
-    use super::*;
-
-    #[test]
-    fn a_target_names_one_host_or_none() {
-        for (target, origin) in [
-            ("a.example:443", "https://a.example"),
-            ("A.EXAMPLE.:8443", "https://a.example:8443"),
-            ("[::1]:443", "https://[::1]"),
-        ] {
-            assert_eq!(authority(target).unwrap().to_string(), origin);
-        }
-        for target in [
-            "a.example",
-            "[::1]",
-            "a.example:",
-            ":443",
-            "x@a.example:443",
-            "https://a.example:443",
-            "a.example:443/",
-            "a.example:443:443",
-            "a.example:0443",
-            "a.example%00:443",
-            "127.1:443",
-            "*",
-            "/",
-        ] {
-            assert!(authority(target).is_err(), "{target}");
-        }
-        for (target, origin, path) in [
-            ("http://a.example", "http://a.example", "/"),
-            ("http://a.example?q", "http://a.example", "/?q"),
-            ("http://a.example:8080/p?q", "http://a.example:8080", "/p?q"),
-        ] {
-            let (found, rest) = absolute(target).unwrap();
-            assert_eq!((found.to_string().as_str(), rest.as_str()), (origin, path));
-        }
-        for target in [
-            "https://a.example/",
-            "HTTP://a.example/",
-            "ftp://a.example/",
-            "//a.example/",
-            "/p",
-            "http:///p",
-            "http://x@a.example/",
-            "http://a.example\\@b.example/",
-            "http://0x7f.1/",
-            "*",
-        ] {
-            assert!(absolute(target).is_err(), "{target}");
-        }
     }
 }

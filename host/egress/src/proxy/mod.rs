@@ -9,6 +9,7 @@ mod authority;
 mod connection;
 mod head;
 mod refusal;
+mod target;
 mod told;
 mod wire;
 

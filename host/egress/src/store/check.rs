@@ -1,5 +1,6 @@
 //! What a `secrets.toml` may say: names, hosts, and one source a secret, each in a form that cannot be read in two ways.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use capability::manifest::is_plain_name;
@@ -69,7 +70,7 @@ pub(crate) fn entry(name: &str, raw: RawSecret, has_vault: bool) -> Result<Entry
 
 fn hosts(texts: &[String]) -> Result<Vec<Origin>, Wrong> {
     let mend = "write https://HOST or https://HOST:PORT, without a path; there are no patterns";
-    let mut hosts = Vec::new();
+    let (mut hosts, mut seen) = (Vec::new(), BTreeSet::new());
     for text in texts {
         let wrong = |why: &dyn std::fmt::Display| (format!("host {text:?}: {why}"), mend);
         let (scheme, authority) = text
@@ -79,7 +80,7 @@ fn hosts(texts: &[String]) -> Result<Vec<Origin>, Wrong> {
         if origin.scheme() != Scheme::Https {
             return Err(wrong(&"a secret is never sent without TLS"));
         }
-        if hosts.contains(&origin) {
+        if !seen.insert(origin.clone()) {
             return Err(wrong(&"it is there twice"));
         }
         hosts.push(origin);

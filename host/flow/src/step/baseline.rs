@@ -1,8 +1,8 @@
 //! Baseline: what the project's tests show before anything is changed.
 
 use crate::role::TestReport;
-use crate::run::{Action, Run, Stage};
-use crate::step::Step;
+use crate::run::{Action, Run};
+use crate::step::{Step, plan};
 
 /// The base's tests, by the test skill.
 pub(crate) fn next(_run: &Run) -> Action {
@@ -13,5 +13,5 @@ pub(crate) fn next(_run: &Run) -> Action {
 pub(crate) fn taken(run: &mut Run, report: &TestReport) {
     run.failures.clear();
     run.baseline = Some(report.clone());
-    run.stage = Stage::Implement;
+    run.stage = plan::stage_of(run);
 }

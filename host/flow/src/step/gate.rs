@@ -55,6 +55,11 @@ fn subject_at_hand(run: &Run) -> Option<Subject> {
     }
 }
 
+/// Whether a verdict is that of a step.
+pub(crate) fn is_of(step: &Step, verdict: &Verdict) -> bool {
+    matches!(step, Step::Gate { gate, subject } if *gate == verdict.gate && *subject == verdict.subject)
+}
+
 /// Takes over a verdict.
 pub(crate) fn decided(run: &mut Run, verdict: &Verdict) -> Result<(), String> {
     let subject = subject_at_hand(run).ok_or("no gate is due")?;

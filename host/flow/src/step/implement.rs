@@ -3,7 +3,7 @@
 use crate::event::{Candidate, Parking};
 use crate::role::{Evidence, Outcome};
 use crate::run::{Action, Attempt, Red, Run, Stage};
-use crate::step::{Step, gate, repair};
+use crate::step::{Step, gate, repair, tasks};
 
 /// The next attempt, while the budget allows one.
 pub(crate) fn next(run: &Run) -> Action {
@@ -53,6 +53,10 @@ pub(crate) fn attempted(
             repair::red(run, nothing_changed(claim, candidate))
         }
         Outcome::Changed(_) => {
+            if let Some(red) = tasks::unclaimed(run, candidate) {
+                repair::red(run, red);
+                return Ok(());
+            }
             run.stage = Stage::Gates;
             // A tree that was seen before has its verdicts already.
             gate::settle(run, &candidate.subject());

@@ -3,7 +3,7 @@
 use crate::event::Parking;
 use crate::role::{Decision, WorkItem, WorkKind};
 use crate::run::{Action, End, Run, Stage};
-use crate::step::Step;
+use crate::step::{Step, plan};
 
 /// Triage by the skill.
 pub(crate) fn next(_run: &Run) -> Action {
@@ -19,7 +19,7 @@ pub(crate) fn triaged(run: &mut Run, decision: &Decision) -> Result<(), String> 
             run.stage = if run.opened.pipeline.test.is_some() {
                 Stage::Baseline
             } else {
-                Stage::Implement
+                plan::stage_of(run)
             };
         }
         Decision::Declined(why) => run.stage = Stage::Ended(End::Declined(why.clone())),

@@ -39,6 +39,7 @@ pub(crate) fn prepared(
         return Err("no merge is due".into());
     }
     run.failures.clear();
+    run.intended = None;
     let prepared = Prepared {
         onto: onto.clone(),
         commit: commit.clone(),
@@ -66,6 +67,8 @@ pub(crate) fn conflicted(run: &mut Run, onto: &Base, paths: &[String]) -> Result
     );
     run.base = onto.clone();
     run.baseline = None;
+    // The joined work belongs to the old base; its change is shown to the next attempt.
+    run.start = None;
     repair::red(
         run,
         Red {
@@ -82,7 +85,7 @@ pub(crate) fn conflicted(run: &mut Run, onto: &Base, paths: &[String]) -> Result
 
 /// The intent to move must name what was verified.
 pub(crate) fn intended(
-    run: &Run,
+    run: &mut Run,
     from: &CommitId,
     to: &CommitId,
     tree: &TreeId,
@@ -93,21 +96,27 @@ pub(crate) fn intended(
                 && prepared.commit == *to
                 && prepared.tree == *tree =>
         {
+            run.intended = Some(to.clone());
             Ok(())
         }
         _ => Err("this move was not verified".into()),
     }
 }
 
-/// The branch stands at the verified commit.
+/// The branch stands at the verified commit, as was intended.
 pub(crate) fn merged(run: &mut Run, commit: &CommitId) -> Result<(), String> {
     match &run.stage {
         Stage::MoveBranch(prepared) if prepared.commit == *commit => {}
         _ => return Err("this commit was not verified".into()),
     }
+    if run.intended.as_ref() != Some(commit) {
+        return Err("the move was not intended".into());
+    }
     run.failures.clear();
     run.merged = Some(commit.clone());
-    run.stage = if run.opened.pipeline.deploy.is_some() {
+    run.stage = if run.opened.child.is_some() {
+        Stage::Ended(End::Joined)
+    } else if run.opened.pipeline.deploy.is_some() {
         Stage::Deploy(commit.clone())
     } else {
         Stage::Ended(End::Merged)

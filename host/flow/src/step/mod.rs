@@ -6,7 +6,9 @@ pub mod gate;
 pub mod implement;
 pub mod intake;
 pub mod merge;
+pub mod plan;
 pub mod repair;
+pub mod tasks;
 
 use std::fmt;
 
@@ -49,6 +51,10 @@ pub enum Step {
         /// The merged commit.
         commit: CommitId,
     },
+    /// The plan skill splits the item into tasks.
+    Plan,
+    /// What all tasks made, joined in the mirror, becomes the candidate.
+    Integrate,
 }
 
 impl Step {
@@ -61,6 +67,8 @@ impl Step {
             Step::Gate { .. } => "gate",
             Step::PrepareMerge | Step::MoveBranch { .. } => "merge",
             Step::Deploy { .. } => "deploy",
+            Step::Plan => "plan",
+            Step::Integrate => "tasks",
         }
     }
 }
@@ -75,6 +83,8 @@ impl fmt::Display for Step {
             Step::PrepareMerge => f.write_str("merge onto the tip"),
             Step::MoveBranch { .. } => f.write_str("move the branch"),
             Step::Deploy { .. } => f.write_str("deploy"),
+            Step::Plan => f.write_str("plan"),
+            Step::Integrate => f.write_str("join the tasks"),
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::event::{Cause, Divergence, Failure, Parking};
 use crate::id::{Digest, TreeId};
 use crate::role::Evidence;
 use crate::run::{Attempt, Red, Run, Stage};
-use crate::step::Step;
+use crate::step::{Step, plan, tasks};
 
 /// How often a step is done again after passing failures without a result in between.
 const PASSING_FAILURES_MAX: usize = 3;
@@ -54,6 +54,11 @@ pub(crate) fn step_failed(run: &mut Run, step: &Step, failure: &Failure) {
         // Without a baseline the attempt knows less, but gates know no less.
         (Cause::Skill | Cause::Passing, Step::Baseline) => {
             run.failures.clear();
+            run.stage = plan::stage_of(run);
+        }
+        // Without a plan the item is done as a whole.
+        (Cause::Skill | Cause::Passing, Step::Plan) => {
+            run.failures.clear();
             run.stage = Stage::Implement;
         }
         (Cause::Skill, Step::Implement { attempt }) => {
@@ -100,6 +105,9 @@ pub(crate) fn resumed(run: &mut Run) -> Result<(), String> {
     if run.blocked().is_some() {
         return Err("a grant is missing, and a word gives none".into());
     }
+    if run.interrupted().is_some() {
+        return Err("what happened must be said first".into());
+    }
     let parking = run.parked.take().ok_or("the run is not parked")?;
     run.failures.clear();
     run.merges_lost = 0;
@@ -114,16 +122,11 @@ pub(crate) fn resumed(run: &mut Run) -> Result<(), String> {
             let needed = run.attempts.len() as u32 + 1;
             run.budget.attempts = run.budget.attempts.max(needed);
         }
-        Parking::BudgetUsed { .. } => {
-            // The same again, and no more however often: a person has seen what the first budget came to.
-            let committed = run.committed();
-            let first = run.opened.pipeline.budget;
-            run.budget.active_ms = run.active_ms.saturating_add(first.active_ms);
-            run.budget.tokens = committed.tokens.saturating_add(first.tokens);
-            run.budget.money = committed.money.plus(first.money);
-        }
+        Parking::BudgetUsed { .. } => run.give_budget(),
+        Parking::TasksCancelled { .. } => tasks::begin_again(run),
         Parking::Unclear { .. }
         | Parking::BlockedOnGrant { .. }
+        | Parking::EffectUnknown { .. }
         | Parking::StepFailed { .. }
         | Parking::RolledBack { .. }
         | Parking::BranchBusy { .. } => {}

@@ -6,6 +6,7 @@
     reason = "tests may stop at the first surprise"
 )]
 
+mod faults;
 mod leases;
 
 use std::io::{BufRead as _, BufReader};
@@ -94,13 +95,24 @@ fn blobs_are_checked_when_read() {
 fn a_journal_of_the_future_or_a_damaged_one_is_refused_and_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("journal.sqlite");
-    let raw = rusqlite::Connection::open(&path).unwrap();
-    raw.pragma_update(None, "user_version", 99).unwrap();
-    drop(raw);
+    // With what lies in its log only, and nobody who has it open.
+    let crashed = tempfile::tempdir().unwrap();
+    let future = rusqlite::Connection::open(crashed.path().join("f")).unwrap();
+    future.pragma_update(None, "journal_mode", "WAL").unwrap();
+    future
+        .execute_batch("CREATE TABLE t (x); PRAGMA user_version = 99; INSERT INTO t VALUES (1)")
+        .unwrap();
+    let log = dir.path().join("journal.sqlite-wal");
+    std::fs::copy(crashed.path().join("f"), &path).unwrap();
+    std::fs::copy(crashed.path().join("f-wal"), &log).unwrap();
+    let bytes = || (std::fs::read(&path).unwrap(), std::fs::read(&log).unwrap());
+    let before = bytes();
     assert!(matches!(
         Journal::open(dir.path()),
         Err(JournalError::FromTheFuture { found: 99, .. })
     ));
+    assert!(bytes() == before, "it was written");
+    std::fs::remove_file(&log).unwrap();
     std::fs::write(
         &path,
         "this is no database, but it is long enough to look like a header of one",

@@ -52,7 +52,7 @@ impl Told {
         })
     }
 
-    async fn come(&mut self) {
+    async fn wait_for_end(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
@@ -85,7 +85,7 @@ async fn lines(mut board: Board, telling: Telling<'_>) -> anyhow::Result<()> {
     let (mut looks, mut count) = (looks(), 0);
     loop {
         tokio::select! {
-            () = told.come() => return Ok(()),
+            () = told.wait_for_end() => return Ok(()),
             _ = looks.tick() => {}
         }
         board.events(&mut |seen, news| say(seen, Some(&news)))?;
@@ -154,7 +154,7 @@ async fn live(mut board: Board) -> anyhow::Result<()> {
     loop {
         draw(&mut screen, &board)?;
         tokio::select! {
-            () = told.come() => return Ok(()),
+            () = told.wait_for_end() => return Ok(()),
             Some(key) = keys.recv() => if matches!(key, b'q' | b'Q' | 4) {
                 return Ok(());
             },

@@ -10,7 +10,9 @@ use capability::{Denial, Grant};
 use catalog::Package;
 use catalog::review::{Proposal, Recorded, Use, recording};
 use clap::Args;
-use driver::{About, CallMeter, CallRecord, House, StepModels, StepNetwork, StepServices, View};
+use driver::{
+    About, CallMeter, CallRecord, House, Keys, Party, StepModels, StepNetwork, StepServices, View,
+};
 use flow::id::TreeId;
 use flow::money::Reservation;
 use project::Project;
@@ -206,6 +208,7 @@ impl Place {
             }),
             grant: grant.clone(),
             env: services.env.clone().into_iter().collect(),
+            recording: None,
         };
         let answer = self
             .house
@@ -246,8 +249,11 @@ impl Place {
         quiet: bool,
     ) -> StepServices {
         let watcher = Arc::new(Terminal::new(quiet));
+        let keys = Keys::of_call();
         StepServices {
             record,
+            account: None,
+            keys: keys.clone(),
             house: self.house.clone(),
             project: self.project.clone(),
             env: driver::granted_env(&self.project, grant),
@@ -258,11 +264,13 @@ impl Place {
                 self.house.models.clone(),
                 self.project.clone(),
                 meter.clone(),
+                keys,
                 watcher.clone(),
             ),
             network: StepNetwork::new(&self.house.outbound, grant.clone()),
             wall: Duration::from_millis(grant.limits().wall_ms),
             watcher,
+            party: Party::outside(None),
         }
     }
 }
