@@ -95,6 +95,8 @@ fn list(shared: &Shared) -> anyhow::Result<Exit> {
     if board.runs().is_empty() {
         println!("no runs yet: `moat demo` shows one, `moat run \"what is wrong\"` opens one");
     }
+    let widest = board.runs().iter().map(|seen| seen.id.as_str().len()).max();
+    let widest = widest.unwrap_or(0);
     for seen in board.runs() {
         let active = seen.told.as_ref().map_or(0, |run| run.active_ms);
         let about = match &seen.told {
@@ -102,7 +104,7 @@ fn list(shared: &Shared) -> anyhow::Result<Exit> {
             Err(why) => why.clone(),
         };
         println!(
-            "{}  {:<18} {:>10}  {}",
+            "{:<widest$}  {:<18} {:>10}  {}",
             seen.id,
             seen.state().word(),
             text::span(active),

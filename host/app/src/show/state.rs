@@ -451,7 +451,7 @@ mod tests {
         let words = State::ALL.map(State::word);
         assert_eq!(
             words.join(" "),
-            "waiting-for-human blocked-on-grant failed parked error frozen waiting-for-tasks interrupted pending running absent declined cancelled merged deployed joined"
+            "waiting-for-human blocked-on-grant failed unknown parked error frozen waiting-for-tasks interrupted pending running absent declined cancelled merged deployed joined"
         );
         for state in State::ALL {
             assert_eq!(State::named(state.word()), Some(state));
