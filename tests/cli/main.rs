@@ -21,6 +21,7 @@ mod ordinary;
 mod own_skills;
 mod planned;
 mod recording;
+mod resume;
 mod reviews;
 mod runs;
 mod secrets;

@@ -98,6 +98,7 @@ fn drive(subject: &Subject, trial: &Trial) -> Driven {
     for rest in rests {
         if !rest.is_gone_within(DYING) {
             driven.wrong.push("a process is left".into());
+            subject.stop_strays();
         }
     }
     driven

@@ -67,6 +67,22 @@ impl Subject {
         self.kind == Kind::Demo
     }
 
+    /// Kills services that nobody knows of, or they would answer for the next one.
+    pub fn stop_strays(&self) {
+        let port = self.port.to_string();
+        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+            let pid = entry
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse().ok());
+            let line = std::fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
+            let words: Vec<&str> = line.split('\0').collect();
+            if words.contains(&"meter.server") && words.contains(&port.as_str()) {
+                let _ = kill_process(pid.and_then(Pid::from_raw).unwrap(), Signal::KILL);
+            }
+        }
+    }
+
     /// What the service says of one hour.
     pub fn quote(&self) -> Option<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;

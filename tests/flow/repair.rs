@@ -1,6 +1,7 @@
 //! Repair: every loop ends, by budget or by lack of progress.
 
 use flow::Event;
+use flow::effect::{Asking, Interrupted};
 use flow::event::{Cause, Divergence, Parking};
 use flow::money::{Micros, Reservation, Spend};
 use flow::run::Action;
@@ -92,8 +93,99 @@ fn reserved(call: u64, money: u64, tokens: u64) -> Event {
         alias: "coder".into(),
         model: "provider/model".into(),
         reservation: Reservation { money, tokens },
+        asking: None,
         of: None,
     }
+}
+
+#[test]
+fn a_call_that_is_charged_for_once_is_counted_once() {
+    let asking = |again| {
+        Some(Asking {
+            began: 6,
+            number: 3,
+            again,
+        })
+    };
+    let spend = |money| Spend {
+        money: Micros(money),
+        tokens: money,
+        calls: 1,
+    };
+    let of = |call, again| {
+        let mut event = reserved(call, 100, 100);
+        if let Event::Reserved { asking: one, .. } = &mut event {
+            *one = asking(again);
+        }
+        event
+    };
+    let mut script = Script::ready(pipeline());
+    script.begin();
+    // Lost while it was under way, and made again: set aside once.
+    script.event(of(1, 1)).event(of(2, 1));
+    assert_eq!(script.run.committed().tokens, 100);
+    script.event(Event::Settled {
+        call: 2,
+        spend: spend(40),
+    });
+    assert_eq!(script.run.spend, spend(40));
+    // Lost after it was settled: it costs what it costs, once; another try of it costs as well.
+    script.event(of(3, 1)).event(Event::Settled {
+        call: 3,
+        spend: spend(40),
+    });
+    assert_eq!(script.run.spend, spend(40));
+    script.event(of(4, 2)).event(Event::Settled {
+        call: 4,
+        spend: spend(2),
+    });
+    assert_eq!(script.run.spend, spend(40).plus(spend(2)));
+    assert_eq!(script.run.committed().tokens, 42);
+    // Without a word of what it is for it is another call.
+    script.event(reserved(5, 1, 1)).event(reserved(6, 1, 1));
+    assert_eq!(script.run.committed().tokens, 44);
+}
+
+fn interrupted(script: &Script, number: u64) -> Interrupted {
+    Interrupted {
+        skill: script.run.opened.pipeline.implement.name.clone(),
+        began: began(script),
+        number,
+        what: "the request POST https://example.com/x".into(),
+    }
+}
+
+#[test]
+fn what_may_have_happened_waits_for_a_person_and_the_step_stays_under_way() {
+    let mut script = Script::ready(pipeline());
+    let step = script.begin();
+    let first = began(&script);
+    let one = interrupted(&script, 4);
+    let unknown = |interrupted: Interrupted| Event::EffectUnknown {
+        step: step.clone(),
+        interrupted,
+    };
+    let stranger = Interrupted {
+        began: first + 1,
+        ..one.clone()
+    };
+    assert!(script.try_event(unknown(stranger)).is_err());
+    script.event(unknown(one));
+    assert_eq!(script.next(), Action::AwaitResume);
+    let resumed = Event::Resumed { by: "me".into() };
+    assert!(script.try_event(resumed).is_err(), "a word is not enough");
+    let said = |number| Event::EffectResolved {
+        number,
+        happened: true,
+        by: "me".into(),
+    };
+    assert!(script.try_event(said(5)).is_err(), "nobody asked for that");
+    script.event(said(4));
+    assert!(script.try_event(said(4)).is_err());
+    assert_eq!(script.begin(), step);
+    assert_eq!(began(&script), first, "its record holds");
+    let under_way = script.run.in_flight.as_ref().unwrap();
+    assert_eq!(under_way.resolved, [(4, true)].into());
 }
 
 #[test]

@@ -289,6 +289,7 @@ fn what_a_task_spends_is_the_parents_and_bounded_by_it() {
             money: Micros(money),
             tokens: 1,
         },
+        asking: None,
         of: Some(ChildCall {
             run: run(child),
             call: theirs,

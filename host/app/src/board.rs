@@ -96,7 +96,7 @@ impl Seen {
             Ok(event) => event,
             Err(error) => {
                 self.told = Err(format!(
-                    "event {} of this run is unknown to this moat: use the version that wrote it ({error})",
+                    "event {} is unknown to this moat: use the version that wrote it ({error})",
                     placed.number
                 ));
                 return None;

@@ -266,6 +266,13 @@ pub enum Decided {
     Resume,
     /// A run is ended.
     Cancel,
+    /// Something that was interrupted happened, or did not.
+    Happened {
+        /// Whether it did.
+        happened: bool,
+        /// What it was.
+        effect: Text,
+    },
     /// A run goes on with another grant for a skill, by the committed `moat.toml` and the policy.
     Grant {
         /// The skill.

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::argument::ArgumentPattern;
 use crate::denial::{Capability, Denial};
 use crate::limits::Limits;
-use crate::manifest::{FileRequest, Manifest, ProcessRequest, Runnable};
+use crate::manifest::{FileRequest, Manifest, NetworkRequest, ProcessRequest, Runnable};
 use crate::network::NetworkRule;
 use crate::origin::Origin;
 use crate::path::{Globs, RelPath};
@@ -33,6 +33,9 @@ pub struct Grant {
     pub(crate) network: BTreeSet<NetworkRule>,
     /// Of the requests above, those that may go to loopback and private addresses.
     pub(crate) private: BTreeSet<NetworkRule>,
+    /// Headers by which the other side knows a request that it has had already, and where that holds. No power: it is as the manifest says.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub(crate) idempotency: BTreeSet<(NetworkRule, String)>,
     pub(crate) credentials: BTreeSet<CredentialGrant>,
     pub(crate) env: BTreeSet<String>,
     pub(crate) commands: BTreeMap<String, CommandGrant>,
@@ -81,6 +84,13 @@ pub struct CredentialGrant {
     pub format: String,
 }
 
+fn keyed(manifest: &Manifest) -> BTreeSet<(NetworkRule, String)> {
+    let keyed = |one: &NetworkRequest| Some((one.rules.clone(), one.idempotency.clone()?));
+    let all = manifest.network.iter().filter_map(keyed);
+    all.flat_map(|(rules, header)| rules.into_iter().map(move |rule| (rule, header.clone())))
+        .collect()
+}
+
 impl Grant {
     /// Computes the grant: never more than any of the three.
     pub fn compute(manifest: &Manifest, project: Option<&ProjectGrant>, policy: &Policy) -> Grant {
@@ -92,6 +102,7 @@ impl Grant {
             hidden: hidden(manifest, project, policy),
             network: BTreeSet::new(),
             private: BTreeSet::new(),
+            idempotency: keyed(manifest),
             credentials: BTreeSet::new(),
             env: BTreeSet::new(),
             commands: BTreeMap::new(),

@@ -19,6 +19,8 @@ pub struct Reach {
     pub private: bool,
     /// What the host adds to it.
     pub credentials: Vec<CredentialGrant>,
+    /// The header by which the other side knows this request when it has had it already: the host sets it.
+    pub idempotency: Option<String>,
 }
 
 impl Running {
@@ -168,6 +170,11 @@ impl Grant {
             self.network.iter().any(allows).then(|| Reach {
                 private: self.private.iter().any(allows),
                 credentials: self.credentials_for(origin),
+                idempotency: self
+                    .idempotency
+                    .iter()
+                    .find(|(rule, _)| allows(rule) && matches!(method.as_str(), "POST" | "PATCH"))
+                    .map(|(_, header)| header.clone()),
             })
         });
         allowed.ok_or_else(|| {
@@ -249,9 +256,9 @@ impl Grant {
         ))
     }
 
-    /// The host interfaces that are linked for it, without version. `progress` holds no authority and is always there.
+    /// The host interfaces that are linked for it, without version. `progress` and `effects` hold no authority and are always there.
     pub fn interfaces(&self) -> BTreeSet<&'static str> {
-        let mut interfaces = BTreeSet::from(["moat:host/progress"]);
+        let mut interfaces = BTreeSet::from(["moat:host/progress", "moat:host/effects"]);
         if !self.commands.is_empty() || !self.programs.is_empty() {
             interfaces.insert("moat:host/process");
         }

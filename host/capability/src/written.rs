@@ -207,6 +207,9 @@ fn network(one: &NetworkRequest) -> Option<Table> {
     if paths != ["/"] {
         table = table.list("paths", &paths);
     }
+    if let Some(header) = &one.idempotency {
+        table = table.text("idempotency", header);
+    }
     Some(table.text("reason", &one.reason))
 }
 

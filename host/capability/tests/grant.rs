@@ -384,7 +384,7 @@ fn without_a_project_grant_or_a_ceiling_there_is_nothing() {
     assert!(powers(&bare).is_empty());
     assert_eq!(
         bare.interfaces().into_iter().collect::<Vec<_>>(),
-        ["moat:host/progress"]
+        ["moat:host/effects", "moat:host/progress"]
     );
 }
 

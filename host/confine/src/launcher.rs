@@ -20,7 +20,7 @@ use crate::idle::{IdleWatch, Printed};
 use crate::output;
 use crate::pool::Pool;
 use crate::running::Child;
-use crate::service::ServiceHandle;
+use crate::service::{ServiceHandle, Started};
 use crate::specification::{Birth, Specification};
 
 /// Starts confined programs through a re-executed copy of this program.
@@ -136,7 +136,7 @@ impl Launcher {
         self.begin(command, nowhere()?.into(), nowhere()?.into(), false)
     }
 
-    /// Starts a service that outlives this process; what it prints goes to `log`.
+    /// Starts a service; what it prints goes to `log`. It outlives this process once it is released, and ends with it until then.
     ///
     /// # Errors
     /// [`ConfineError`] when it was not started.
@@ -144,15 +144,16 @@ impl Launcher {
         &self,
         command: Command,
         log: File,
-    ) -> Result<ServiceHandle, ConfineError> {
+    ) -> Result<Started, ConfineError> {
         let errors = log.try_clone().map_err(at("log"))?;
         let mut child = self.begin(command, log.into(), errors.into(), true)?;
         child.running().await?;
         let pid = child.id().ok_or(ConfineError::Lost {
             stderr: "the service ended at once".into(),
         })?;
-        ServiceHandle::of(pid).map_err(at("service"))
-        // `Child` is dropped here; a service has no lifeline and is not killed with it.
+        let handle = ServiceHandle::of(pid).map_err(at("service"))?;
+        let lifeline = child.into_lifeline().map_err(at("service"))?;
+        Ok(Started::new(handle, lifeline))
     }
 
     fn begin(

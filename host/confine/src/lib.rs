@@ -32,7 +32,7 @@ pub use launcher::Launcher;
 pub use probe::{Found, Probe, probe};
 pub use removal::remove_tree;
 pub use running::Child;
-pub use service::ServiceHandle;
+pub use service::{ServiceHandle, Started};
 pub use shield::shield;
 pub use toolchain::Toolchains;
 

@@ -57,6 +57,11 @@ impl Child {
         })
     }
 
+    /// What a service hangs on as long as it is not released. Its process goes on without this.
+    pub(crate) fn into_lifeline(self) -> std::io::Result<OwnedFd> {
+        Ok(self.control.into_inner().into_std()?.into())
+    }
+
     pub(crate) fn take_door(&mut self) -> Option<Awaited> {
         self.door.take()
     }

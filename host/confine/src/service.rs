@@ -1,6 +1,35 @@
 //! Services that outlive this process, known again by process id and start time.
 
+use std::os::fd::OwnedFd;
+
 use serde::{Deserialize, Serialize};
+
+/// A service that ends with this process, or when this is dropped: until it is released, which is when its handle is where it will be found again.
+#[derive(Debug)]
+pub struct Started {
+    handle: ServiceHandle,
+    lifeline: OwnedFd,
+}
+
+impl Started {
+    pub(crate) fn new(handle: ServiceHandle, lifeline: OwnedFd) -> Started {
+        Started { handle, lifeline }
+    }
+
+    /// By what it is known again.
+    pub fn handle(&self) -> &ServiceHandle {
+        &self.handle
+    }
+
+    /// Lets it outlive this process.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn release(self) -> std::io::Result<()> {
+        rustix::io::write(&self.lifeline, b"r")?;
+        Ok(())
+    }
+}
 
 /// A running service. The start time tells it from a stranger that was given the same process id later.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -188,11 +188,14 @@ impl Bench {
                 self.house.models.clone(),
                 self.project.clone(),
                 Arc::new(CallMeter::new(nothing)),
+                driver::Keys::of_call(),
                 watcher.clone(),
             ),
             network: StepNetwork::new(&self.house.outbound, self.grant.clone()),
             wall: Duration::from_secs(300),
             watcher,
+            account: None,
+            keys: driver::Keys::of_call(),
             record: CallRecord::begin(&self.house, &about).unwrap(),
             party: driver::Party::outside(None),
         });
@@ -202,6 +205,7 @@ impl Bench {
             view: None,
             grant: self.grant.clone(),
             env: vec![],
+            recording: None,
         };
         let answer = self
             .house

@@ -52,6 +52,16 @@ pub enum DriveError {
         /// What was asked for.
         run: String,
     },
+    /// The record of the step under way.
+    #[error(
+        "what is recorded of the step under way of run {run} cannot be read ({why}): cancel the run and open a new one"
+    )]
+    Unreadable {
+        /// The run.
+        run: String,
+        /// What is wrong.
+        why: String,
+    },
     /// The audit trail: what it cannot record is not done.
     #[error(transparent)]
     Trail(#[from] audit::TrailError),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use audit::{Decided, Decision};
+use flow::effect::Interrupted;
 use flow::event::{Answer, Parking};
 use flow::grant::Blocked;
 use flow::id::{GateName, RunId};
@@ -184,6 +185,7 @@ async fn drive_held(
     };
     let mut context = Context::of(house, ledger, skills, watcher)?;
     let mut joining = None;
+    context.keep("base", context.ledger.run().opened.base.commit)?;
     loop {
         let state = context.ledger.run();
         match next(&state) {
@@ -343,6 +345,9 @@ pub fn resume(
 ) -> Result<(), DriveError> {
     let ledger = Ledger::open(house, run, watcher)?;
     let state = ledger.run();
+    if let Some(interrupted) = state.interrupted() {
+        return Err(not_known(run, interrupted));
+    }
     if let Some(blocked) = state.blocked() {
         return regrant(house, &ledger, blocked, by);
     }
@@ -355,6 +360,43 @@ pub fn resume(
         Action::Nothing => Err(DriveError::NotNow(format!("run {run} has ended"))),
         _ => Ok(()),
     }
+}
+
+/// Says of what a run waits for whether it happened: it is then passed by, or done.
+///
+/// # Errors
+/// [`DriveError::NotNow`] when the run waits for no such word.
+pub fn resolve(
+    house: &House,
+    run: &RunId,
+    happened: bool,
+    by: &str,
+    watcher: Arc<dyn Watcher>,
+) -> Result<(), DriveError> {
+    let ledger = Ledger::open(house, run, watcher)?;
+    let state = ledger.run();
+    let Some(interrupted) = state.interrupted() else {
+        return Err(DriveError::NotNow(format!(
+            "nothing of run {run} waits for a person to say whether it happened: `moat runs show {run}` says where it is"
+        )));
+    };
+    let effect = interrupted.what.as_str().into();
+    decide(house, run, by, Decided::Happened { happened, effect })?;
+    let by = by.into();
+    let number = interrupted.number;
+    ledger.append(vec![Event::EffectResolved {
+        number,
+        happened,
+        by,
+    }])
+}
+
+fn not_known(run: &RunId, interrupted: &Interrupted) -> DriveError {
+    DriveError::NotNow(format!(
+        "whether this of skill {} happened is not known: {}\nlook where it would have happened, and say it: `moat runs resume {run} --happened`, or `--did-not-happen` to have it done",
+        interrupted.skill,
+        interrupted.what.escape_debug()
+    ))
 }
 
 /// The money of a task's run is its parent's: where that is used up, the parent is given it.

@@ -180,6 +180,11 @@ impl House {
             .join("releases")
     }
 
+    /// For skills' accounts of what they do outside.
+    pub(crate) fn accounts_dir(&self) -> PathBuf {
+        self.root.join("effects")
+    }
+
     /// Disposable things of a run.
     pub fn run_dir(&self, run: &RunId) -> PathBuf {
         self.root.join("runs").join(run.as_str())

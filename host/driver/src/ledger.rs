@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use flow::effect::Asking;
 use flow::id::RunId;
 use flow::money::{Reservation, Spend};
 use flow::run::replay;
@@ -23,9 +24,9 @@ pub(crate) struct Ledger {
     journal: Journal,
     state: Mutex<Run>,
     watcher: Arc<dyn Watcher>,
+    clock: RunClock,
     /// Of a run that works on a task: its parent, whose money it spends.
     parent: Option<Arc<Ledger>>,
-    clock: RunClock,
     held: Arc<Held>,
 }
 
@@ -171,8 +172,14 @@ impl Meter for Ledger {
         }
     }
 
-    fn reserve(&self, alias: &str, model: &str, wanted: Reservation) -> Result<u64, String> {
-        self.reserve_for(None, alias, model, wanted)
+    fn reserve(
+        &self,
+        alias: &str,
+        model: &str,
+        wanted: Reservation,
+        asking: Option<Asking>,
+    ) -> Result<u64, String> {
+        self.reserve_for(None, alias, model, wanted, asking)
     }
 
     fn settle(&self, call: u64, spend: Spend) -> Result<(), String> {
@@ -198,6 +205,7 @@ impl Ledger {
         alias: &str,
         model: &str,
         wanted: Reservation,
+        asking: Option<Asking>,
     ) -> Result<u64, String> {
         // Held until it is durable: of two calls at once, the second has the next number and what is then left.
         let state = self.state();
@@ -207,13 +215,14 @@ impl Ledger {
             call,
         };
         if let Some(parent) = &self.parent {
-            parent.reserve_for(Some(theirs.clone()), alias, model, wanted)?;
+            parent.reserve_for(Some(theirs.clone()), alias, model, wanted, None)?;
         }
         let event = Event::Reserved {
             call,
             alias: alias.to_owned(),
             model: model.to_owned(),
             reservation: wanted,
+            asking,
             of,
         };
         let reserved = self.append_to(state, vec![event]);
@@ -242,7 +251,7 @@ impl Ledger {
 }
 
 /// Lets the runtime go on with other tasks meanwhile: theirs are the appends that become one transaction with this one.
-fn waiting<T>(wait: impl FnOnce() -> T) -> T {
+pub(crate) fn waiting<T>(wait: impl FnOnce() -> T) -> T {
     use tokio::runtime::{Handle, RuntimeFlavor};
     match Handle::try_current() {
         Ok(handle) if handle.runtime_flavor() == RuntimeFlavor::MultiThread => {

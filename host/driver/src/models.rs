@@ -1,9 +1,11 @@
 //! A skill's model calls: the alias resolved, money set aside before, settled after, and what went wrong kept for the run.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use flow::effect::Asking;
 use flow::event::Cause;
 use flow::money::{Reservation, Spend};
 use model::{
@@ -14,6 +16,7 @@ use project::Project;
 use sandbox::message::model as wire;
 
 use crate::context::Watcher;
+use crate::keys::Keys;
 
 /// An answer shorter than this is of no use: the budget is as good as used up.
 const OUTPUT_TOKENS_MIN: u64 = 256;
@@ -25,11 +28,17 @@ const PACE: Duration = Duration::from_millis(250);
 pub trait Meter: Send + Sync {
     /// What is left.
     fn remaining(&self) -> Reservation;
-    /// Sets something aside and gives the call's number; the error says why not.
+    /// Sets something aside and gives the call's number; `asking` is what it is for, where that may come again. The error says why not.
     ///
     /// # Errors
     /// When the record cannot be made, or less is left than is asked for.
-    fn reserve(&self, alias: &str, model: &str, wanted: Reservation) -> Result<u64, String>;
+    fn reserve(
+        &self,
+        alias: &str,
+        model: &str,
+        wanted: Reservation,
+        asking: Option<Asking>,
+    ) -> Result<u64, String>;
     /// Puts what the call took in its place.
     ///
     /// # Errors
@@ -42,6 +51,7 @@ pub struct StepModels {
     models: Arc<Models>,
     project: Arc<Project>,
     meter: Arc<dyn Meter>,
+    keys: Keys,
     watcher: Arc<dyn Watcher>,
     trouble: Mutex<Option<Trouble>>,
 }
@@ -61,12 +71,14 @@ impl StepModels {
         models: Arc<Models>,
         project: Arc<Project>,
         meter: Arc<dyn Meter>,
+        keys: Keys,
         watcher: Arc<dyn Watcher>,
     ) -> StepModels {
         StepModels {
             models,
             project,
             meter,
+            keys,
             watcher,
             trouble: Mutex::default(),
         }
@@ -90,12 +102,13 @@ impl StepModels {
         })
     }
 
-    /// Calls the model behind an alias.
+    /// Calls the model behind an alias, for this host call.
     pub(crate) async fn chat(
         &self,
         request: wire::Request,
+        number: u64,
     ) -> Result<wire::Response, wire::ModelError> {
-        let answered = self.call(request).await;
+        let answered = self.call(request, number).await;
         match answered {
             Ok(reply) => {
                 *lock(&self.trouble) = None;
@@ -109,7 +122,7 @@ impl StepModels {
         }
     }
 
-    async fn call(&self, request: wire::Request) -> Result<Reply, Refused> {
+    async fn call(&self, request: wire::Request, number: u64) -> Result<Reply, Refused> {
         let alias = request.alias.clone();
         let (name, spec) = self.find(&alias).ok_or_else(|| not_configured(&alias))?;
         let mut conversation = conversation(request);
@@ -128,6 +141,10 @@ impl StepModels {
             who: format!("{}/{}", spec.provider, spec.id),
             price: spec.price,
             most: spec.price.at_most(input, output),
+            keys: &self.keys,
+            charges_once: self.models.charges_once(spec),
+            number,
+            again: AtomicU32::new(0),
             under_way: Mutex::default(),
             told: Mutex::default(),
             alias,
@@ -146,6 +163,11 @@ struct StepTill<'a> {
     price: Price,
     /// Of one call.
     most: Reservation,
+    keys: &'a Keys,
+    charges_once: bool,
+    number: u64,
+    /// How often it was tried so far.
+    again: AtomicU32,
     under_way: Mutex<Option<u64>>,
     told: Mutex<Option<Instant>>,
 }
@@ -156,7 +178,13 @@ impl Till for StepTill<'_> {
         if self.most.money > left.money || self.most.tokens > left.tokens {
             return Err(Refusal::OutOfBudget);
         }
-        let call = self.meter.reserve(&self.alias, &self.who, self.most);
+        let again = self.again.fetch_add(1, Ordering::Relaxed) + 1;
+        // Where a call that is made again is charged again, it is another call.
+        let asking = self.keys.asking(self.number, again);
+        let asking = asking.filter(|_| self.charges_once);
+        let call = self
+            .meter
+            .reserve(&self.alias, &self.who, self.most, asking);
         *lock(&self.under_way) = Some(call.map_err(Refusal::Unrecorded)?);
         Ok(())
     }
@@ -171,6 +199,13 @@ impl Till for StepTill<'_> {
             calls: 1,
         };
         self.meter.settle(call, spend)
+    }
+
+    fn key(&self) -> Option<String> {
+        Some(
+            self.keys
+                .key(self.number, self.again.load(Ordering::Relaxed)),
+        )
     }
 
     fn heard(&self, heard: Heard<'_>) {
@@ -380,7 +415,13 @@ impl Meter for CallMeter {
         self.state().left()
     }
 
-    fn reserve(&self, _alias: &str, _model: &str, wanted: Reservation) -> Result<u64, String> {
+    fn reserve(
+        &self,
+        _alias: &str,
+        _model: &str,
+        wanted: Reservation,
+        _asking: Option<Asking>,
+    ) -> Result<u64, String> {
         let mut state = self.state();
         let left = state.left();
         if wanted.money > left.money || wanted.tokens > left.tokens {
@@ -416,10 +457,10 @@ mod tests {
             tokens,
         };
         let meter = CallMeter::new(of(100, 100));
-        let call = meter.reserve("a", "m", of(60, 60)).unwrap();
+        let call = meter.reserve("a", "m", of(60, 60), None).unwrap();
         assert_eq!(meter.remaining(), of(40, 40));
-        assert!(meter.reserve("a", "m", of(60, 10)).is_err());
-        let dropped = meter.reserve("a", "m", of(10, 10)).unwrap();
+        assert!(meter.reserve("a", "m", of(60, 10), None).is_err());
+        let dropped = meter.reserve("a", "m", of(10, 10), None).unwrap();
         let spend = Spend {
             money: Micros(20),
             tokens: 30,

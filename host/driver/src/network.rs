@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use capability::header::alike;
 use capability::{Denial, Grant, Origin};
 use egress::{InvalidRequest, Outbound, ReplyBody, RequestError, Use, Visit};
 use sandbox::message::http::{Field, Head, HttpError, Piece, Request};
@@ -60,8 +61,13 @@ impl StepNetwork {
     ///
     /// # Errors
     /// What the guest may know, and what is to be recorded as refused.
-    pub(crate) async fn request(&self, request: Request) -> Result<Head, Unanswered> {
+    pub(crate) async fn request(
+        &self,
+        mut request: Request,
+        key: impl FnOnce() -> String,
+    ) -> Result<Head, Unanswered> {
         let origin = request.origin.clone();
+        self.put_key(&mut request, key);
         let timeouts = egress::Timeouts {
             connect: request.timeouts.connect,
             first_byte: request.timeouts.first_byte,
@@ -89,6 +95,20 @@ impl StepNetwork {
             status: reply.status,
             headers: fields(reply.headers),
         })
+    }
+
+    /// Puts a key where the other side takes one. It is the host's: what a guest wrote there goes.
+    fn put_key(&self, request: &mut Request, key: impl FnOnce() -> String) {
+        let path = request.path_and_query.split('?').next().unwrap_or("/");
+        let grant = self.visit.grant();
+        let reach = grant.may_request(&request.origin, &request.method, path);
+        if let Some(header) = reach.ok().and_then(|reach| reach.idempotency) {
+            request.headers.retain(|field| !alike(&field.name, &header));
+            request.headers.push(Field {
+                name: header,
+                value: key().into_bytes(),
+            });
+        }
     }
 
     /// Waits for the next piece of a body. Whoever gives up waiting gives up the body.

@@ -195,7 +195,7 @@ pub fn open(house: &House, repository: &Path, report: Report) -> Result<Opened, 
         policy: Some(grants::pinned_policy(house).map_err(Box::new)?),
         child: None,
     };
-    mirror.keep(&run, "base", base.commit)?;
+    // The base is kept when the run is driven: what is kept for a run that is never opened would stay for ever.
     Ledger::begin(house, &run, &Event::Opened(Box::new(opened))).map_err(Box::new)?;
     Ok(Opened {
         run,

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use confine::{Command, Limits, Mount, Network, ServiceHandle};
+use confine::{Command, Limits, Mount, Network, ServiceHandle, Started};
 use flow::id::{CommitId, TreeId};
 use journal::Effect;
 use project::Deploy;
@@ -134,11 +134,13 @@ impl Releases {
         }
         std::os::unix::fs::symlink(name, &draft).map_err(failed("switching"))?;
         fs::rename(&draft, self.directory.join("current")).map_err(failed("switching"))?;
-        let service = self.start(house, name).await?;
-        let text = serde_json::to_string(&service)
+        let started = self.start(house, name).await?;
+        let text = serde_json::to_string(started.handle())
             .map_err(|error| ReleaseError::Failed(error.to_string()))?;
         fs::write(self.directory.join("service.json"), text)
             .map_err(failed("noting the service"))?;
+        // Not before it is noted: a service that nobody knows of could be stopped by nobody. One that has ended is found out when it is probed.
+        let _ = started.release();
         self.prune(name)
     }
 
@@ -183,7 +185,7 @@ impl Releases {
         Ok(())
     }
 
-    async fn start(&self, house: &House, name: &str) -> Result<ServiceHandle, ReleaseError> {
+    async fn start(&self, house: &House, name: &str) -> Result<Started, ReleaseError> {
         let log = fs::File::options()
             .create(true)
             .append(true)

@@ -10,15 +10,19 @@ use capability::{Denial, Grant, Running};
 use confine::{ConfineError, Ending};
 use egress::Proxy;
 use project::Project;
+use sandbox::message::effects::{Effect, EffectsError, Standing};
 use sandbox::message::http::{self, Head, HttpError, Piece};
 use sandbox::message::model::{Alias, ModelError, Request, Response};
 use sandbox::message::process::{self, Command, Invocation, Output, ProcessError, ProjectCommand};
 use sandbox::message::release::{Health, ReleaseError, Version};
-use sandbox::{Entry, Ran, Services};
+use sandbox::{Entry, Question, Ran, Services};
+use serde_json::Value;
 
 use crate::commands::{OnView, Terms, Writes};
 use crate::context::Watcher;
+use crate::effects::{self, StepAccount};
 use crate::house::House;
+use crate::keys::Keys;
 use crate::models::StepModels;
 use crate::network::{StepNetwork, Unanswered};
 use crate::record::CallRecord;
@@ -55,6 +59,10 @@ pub struct StepServices {
     pub wall: Duration,
     /// Hears notes.
     pub watcher: Arc<dyn Watcher>,
+    /// The skill's account of what it does outside; none for a call by hand.
+    pub account: Option<StepAccount>,
+    /// By which the other side knows a request that it has had already.
+    pub keys: Keys,
     /// What the call does, for the audit trail.
     pub record: CallRecord,
     /// On whose account it is done, where others wait for the same.
@@ -67,11 +75,27 @@ impl Services for StepServices {
         self.record.heard(call, denial).await
     }
 
+    fn replayed(&self, call: &Question, args: &[Value], denials: &[(Denial, u32)]) {
+        match (call.interface.as_str(), call.function.as_str(), args) {
+            ("moat:host/process", "run", [command]) => {
+                if let Ok(command) = serde_json::from_value::<Command>(command.clone()) {
+                    let level = self.house.launcher.attainable();
+                    self.record.command(name(&command.what), level);
+                }
+            }
+            ("moat:host/model", "chat", [request]) => {
+                self.record
+                    .model(request["alias"].as_str().unwrap_or_default());
+            }
+            _ => {}
+        }
+        for (denial, times) in denials {
+            self.record.count_refused(denial, *times);
+        }
+    }
+
     async fn run_command(&self, command: Command, terms: Running) -> Result<Ran, ProcessError> {
-        let name = match &command.what {
-            Invocation::Project(project) => project.name.clone(),
-            Invocation::Program(program) => program.program.clone(),
-        };
+        let name = name(&command.what).to_owned();
         let project_name = match &command.what {
             Invocation::Project(project) => Some(project.name.clone()),
             Invocation::Program(_) => None,
@@ -168,7 +192,7 @@ impl Services for StepServices {
         })
     }
 
-    async fn chat(&self, request: Request) -> Result<Response, ModelError> {
+    async fn chat(&self, request: Request, number: u64) -> Result<Response, ModelError> {
         let held = (self.house.scheduler)
             .model(&self.project, &self.party, &request.alias)
             .await;
@@ -177,15 +201,16 @@ impl Services for StepServices {
             ModelError::Unavailable("the host could not call it; its log says why".into())
         })?;
         self.record.model(&request.alias);
-        self.models.chat(request).await
+        self.models.chat(request, number).await
     }
 
     fn alias(&self, name: &str) -> Option<Alias> {
         self.models.alias(name)
     }
 
-    async fn request(&self, request: http::Request) -> Result<Head, HttpError> {
-        match self.network.request(request).await {
+    async fn request(&self, request: http::Request, number: u64) -> Result<Head, HttpError> {
+        let key = || self.keys.key(number, 1);
+        match self.network.request(request, key).await {
             Ok(head) => Ok(head),
             Err(unanswered) => Err(self.unanswered(unanswered).await),
         }
@@ -204,6 +229,27 @@ impl Services for StepServices {
 
     fn note(&self, text: String) {
         self.watcher.note(&text);
+    }
+
+    async fn intend(
+        &self,
+        key: String,
+        what: String,
+        number: u64,
+    ) -> Result<Standing, EffectsError> {
+        self.account()?.intend(key, what, number)
+    }
+
+    async fn confirm(&self, key: String, outcome: String) -> Result<(), EffectsError> {
+        self.account()?.confirm(key, outcome)
+    }
+
+    async fn withdraw(&self, key: String) -> Result<(), EffectsError> {
+        self.account()?.withdraw(key)
+    }
+
+    async fn effects(&self) -> Result<Vec<Effect>, EffectsError> {
+        self.account()?.all()
     }
 
     async fn versions(&self) -> Result<Vec<Version>, ReleaseError> {
@@ -227,6 +273,14 @@ impl Services for StepServices {
     }
 }
 
+/// A command as the record names it.
+fn name(what: &Invocation) -> &str {
+    match what {
+        Invocation::Project(project) => &project.name,
+        Invocation::Program(program) => &program.program,
+    }
+}
+
 impl StepServices {
     /// Records what the door refused by itself, and gives what the guest may know.
     async fn unanswered(&self, unanswered: Unanswered) -> HttpError {
@@ -237,6 +291,10 @@ impl StepServices {
             tracing::error!(%error, "a refusal is not in the audit trail");
         }
         unanswered.case
+    }
+
+    fn account(&self) -> Result<&StepAccount, EffectsError> {
+        self.account.as_ref().ok_or_else(effects::none)
     }
 
     fn releases(&self) -> Result<&Releases, ReleaseError> {

@@ -132,7 +132,7 @@ impl Door {
     pub async fn post(
         &self,
         path: &str,
-        headers: &[(&'static str, &'static str)],
+        headers: &[(&'static str, &str)],
         body: Vec<u8>,
     ) -> Result<Response, EgressError> {
         let request = self

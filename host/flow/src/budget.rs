@@ -1,5 +1,6 @@
 //! What a run has used and may still use: time, tokens and money.
 
+use crate::effect::Asking;
 use crate::money::{Reservation, Spend};
 use crate::run::{Run, Stage};
 use crate::task::{ChildCall, Standing};
@@ -52,6 +53,7 @@ impl Run {
         &mut self,
         call: u64,
         reservation: Reservation,
+        asking: Option<Asking>,
         of: Option<&ChildCall>,
     ) -> Result<(), String> {
         match of {
@@ -70,12 +72,21 @@ impl Run {
         if call != self.calls + 1 {
             return Err(format!("call {} was expected", self.calls + 1));
         }
+        // The provider was asked for this before, and charges for it once: what was set aside then is what is set aside now.
+        let open = &self.asked.open;
+        let before =
+            asking.and_then(|asking| Some(*open.iter().find(|(_, one)| **one == asking)?.0));
+        if let Some(before) = before {
+            self.asked.open.remove(&before);
+            self.reserved.remove(&before);
+        }
         let left = self.remaining();
         if reservation.money > left.money || reservation.tokens > left.tokens {
             return Err("more is set aside than is left of the budget".into());
         }
         self.calls = call;
         self.reserved.insert(call, reservation);
+        self.asked.open.extend(asking.map(|asking| (call, asking)));
         self.lent.extend(of.map(|of| (call, of.clone())));
         Ok(())
     }
@@ -86,6 +97,12 @@ impl Run {
             .remove(&call)
             .ok_or_else(|| format!("call {call} was not reserved"))?;
         self.lent.remove(&call);
+        // As for what is set aside: an answer that came and was lost is not charged for again.
+        let asking = self.asked.open.remove(&call);
+        let before = asking.and_then(|asking| self.asked.settled.insert(asking, *spend));
+        if let Some(before) = before {
+            self.spend = self.spend.less(before);
+        }
         self.spend = self.spend.plus(*spend);
         Ok(())
     }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::effect::{Asking, Effect, Interrupted};
 use crate::grant::{Blocked, PinnedPolicy, Regrant};
 use crate::id::{CommitId, Digest, GateName, RunId, SkillName, TaskId, TreeId};
 use crate::money::{Reservation, Spend};
@@ -165,6 +166,9 @@ pub enum Event {
         /// The call of a task's run that it is for; absent for the run's own.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         of: Option<ChildCall>,
+        /// What it is for, where a call that is made again for it is charged for once; absent in runs of older versions.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        asking: Option<Asking>,
     },
     /// A model call ended.
     Settled {
@@ -234,6 +238,47 @@ pub enum Event {
         step: Step,
         /// Where the two part.
         report: Divergence,
+    },
+    /// A step that was taken up again came to something that may have happened. It waits for a person, under way as it is.
+    EffectUnknown {
+        /// The step.
+        step: Step,
+        /// What.
+        interrupted: Interrupted,
+    },
+    /// A person says whether it happened.
+    EffectResolved {
+        /// The host call.
+        number: u64,
+        /// Whether it did.
+        happened: bool,
+        /// The person.
+        by: String,
+    },
+    /// A skill is about to do something outside that it keeps account of.
+    EffectIntended {
+        /// The step.
+        step: Step,
+        /// What.
+        effect: Effect,
+        /// The host call by which it said so.
+        asking: Asking,
+    },
+    /// A skill says that something happened that it, or one before it, was about to do.
+    EffectConfirmed {
+        /// The skill.
+        skill: SkillName,
+        /// Its name for it.
+        key: String,
+        /// What came of it; untrusted.
+        outcome: String,
+    },
+    /// A skill says that it did not happen.
+    EffectWithdrawn {
+        /// The skill.
+        skill: SkillName,
+        /// Its name for it.
+        key: String,
     },
 }
 
@@ -411,6 +456,11 @@ pub enum Parking {
     BlockedOnGrant {
         /// What is missing.
         blocked: Blocked,
+    },
+    /// Something was interrupted that may have happened.
+    EffectUnknown {
+        /// What.
+        interrupted: Interrupted,
     },
     /// A person refused the candidate.
     Rejected {

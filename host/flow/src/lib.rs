@@ -4,6 +4,7 @@
 
 mod budget;
 pub mod claim;
+pub mod effect;
 pub mod event;
 pub mod grant;
 pub mod id;

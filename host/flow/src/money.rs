@@ -57,6 +57,16 @@ impl Spend {
             calls: self.calls.saturating_add(other.calls),
         }
     }
+
+    /// Takes out what a call took.
+    #[must_use]
+    pub(crate) fn less(self, other: Spend) -> Spend {
+        Spend {
+            money: self.money.less(other.money),
+            tokens: self.tokens.saturating_sub(other.tokens),
+            calls: self.calls.saturating_sub(other.calls),
+        }
+    }
 }
 
 /// What a model call may cost, set aside before it is made.

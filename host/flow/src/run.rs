@@ -19,6 +19,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::effect::{self, Asked};
 use crate::event::{Answer, Candidate, Event, Failure, Opened, Parking, Recorded, Usage};
 use crate::grant::{self, Regrant};
 use crate::id::{CommitId, Digest, GateName, RunId, SkillName, TaskId, TreeId};
@@ -74,6 +75,8 @@ pub struct Run {
     pub calls: u64,
     /// What models took.
     pub spend: Spend,
+    /// Which calls under way are for what, and what the settled ones of the step under way took.
+    pub asked: Asked,
     /// What is set aside for calls under way; a call that was lost in a crash stays here and counts as spent.
     pub reserved: BTreeMap<u64, Reservation>,
     /// Time in steps.
@@ -105,6 +108,8 @@ pub struct InFlight {
     pub since_ms: u64,
     /// The event that first began it: what was recorded of it lies under this number, and a driver that takes it up again goes on from there.
     pub began: u64,
+    /// What people know of its host calls that were interrupted, by number: whether it happened.
+    pub resolved: BTreeMap<u64, bool>,
 }
 
 /// Where a run is.
@@ -325,6 +330,7 @@ impl Run {
             deployment: None,
             calls: 0,
             spend: Spend::default(),
+            asked: Asked::default(),
             reserved: BTreeMap::new(),
             active_ms: 0,
             used: BTreeMap::new(),
@@ -350,6 +356,15 @@ impl Run {
                 self.finish(|begun| begun == step, at_ms)?;
                 step::repair::diverged(self, step, report);
             }
+            Event::EffectUnknown { step, interrupted } => {
+                effect::unknown(self, step, interrupted, at_ms)?
+            }
+            Event::EffectResolved {
+                number, happened, ..
+            } => effect::resolved(self, *number, *happened)?,
+            // Accounts of a skill go beyond the run: what is to be done next does not depend on them.
+            Event::EffectIntended { step, .. } => self.is_under_way(step)?,
+            Event::EffectConfirmed { .. } | Event::EffectWithdrawn { .. } => {}
             Event::Blocked { step, blocked } => {
                 self.finish(|begun| begun == step, at_ms)?;
                 grant::blocked(self, blocked);
@@ -408,8 +423,9 @@ impl Run {
                 call,
                 reservation,
                 of,
+                asking,
                 ..
-            } => self.reserve(*call, *reservation, of.as_ref())?,
+            } => self.reserve(*call, *reservation, *asking, of.as_ref())?,
             Event::Settled { call, spend } => self.settle(*call, spend)?,
             Event::Deployed { deployment } => {
                 self.finish(|begun| matches!(begun, Step::Deploy { .. }), at_ms)?;
@@ -454,7 +470,8 @@ impl Run {
                 self.in_flight = Some(InFlight {
                     step: due,
                     since_ms: at_ms,
-                    began: before.map_or(number, |before| before.began),
+                    began: before.as_ref().map_or(number, |before| before.began),
+                    resolved: before.map(|before| before.resolved).unwrap_or_default(),
                 });
                 Ok(())
             }
@@ -462,10 +479,19 @@ impl Run {
         }
     }
 
+    fn is_under_way(&self, step: &Step) -> Result<(), String> {
+        let under_way = self.in_flight.as_ref();
+        match under_way.is_some_and(|under_way| under_way.step == *step) {
+            true => Ok(()),
+            false => Err(format!("`{step}` is not under way")),
+        }
+    }
+
     /// A result is taken of the very step that is under way: one that comes late, or twice, is not.
     fn finish(&mut self, fits: impl FnOnce(&Step) -> bool, at_ms: u64) -> Result<(), String> {
         match self.in_flight.take() {
             Some(under_way) if fits(&under_way.step) => {
+                self.asked = Asked::default();
                 let took_ms = at_ms.saturating_sub(under_way.since_ms);
                 self.active_ms = self.active_ms.saturating_add(took_ms);
                 Ok(())
@@ -534,6 +560,11 @@ impl Event {
             Event::Integrated { .. } => "integrated",
             Event::BudgetGiven { .. } => "budget-given",
             Event::Diverged { .. } => "diverged",
+            Event::EffectUnknown { .. } => "effect-unknown",
+            Event::EffectResolved { .. } => "effect-resolved",
+            Event::EffectIntended { .. } => "effect-intended",
+            Event::EffectConfirmed { .. } => "effect-confirmed",
+            Event::EffectWithdrawn { .. } => "effect-withdrawn",
         }
     }
 

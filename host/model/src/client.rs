@@ -70,6 +70,12 @@ impl Models {
         self.config.models.get(model)
     }
 
+    /// Whether a request that its provider has had already, by its key, costs nothing a second time.
+    pub fn charges_once(&self, spec: &ModelSpec) -> bool {
+        let provider = self.config.providers.get(&spec.provider);
+        provider.is_some_and(|provider| provider.charges_once)
+    }
+
     /// Names of all models, in order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.config.models.keys().map(String::as_str)
@@ -272,9 +278,12 @@ impl Call<'_> {
                 openai::request(&self.spec.id, self.provider.output_limit, self.conversation),
             ),
         };
+        let key = self.till.key();
+        let mut headers = headers.to_vec();
+        headers.extend(key.as_deref().map(|key| ("idempotency-key", key)));
         let answered = self
             .door
-            .post(path, headers, body.to_string().into_bytes())
+            .post(path, &headers, body.to_string().into_bytes())
             .await;
         let response = match answered {
             Ok(response) if response.status == 200 => response,

@@ -45,6 +45,8 @@ pub struct Provider {
     pub ca_file: Option<PathBuf>,
     /// What the limit of output is called.
     pub output_limit: OutputLimit,
+    /// Whether it knows a request that it has had already by its `Idempotency-Key`, and charges for it once.
+    pub charges_once: bool,
 }
 
 /// A wire format.
@@ -128,6 +130,9 @@ struct RawProvider {
     plain_http: bool,
     /// Of openai: max_tokens, or max_completion_tokens where the service insists on it.
     output_limit: Option<OutputLimit>,
+    /// Whether the provider knows a request that it has had already by its Idempotency-Key, and charges for it once; false unless given.
+    #[serde(default)]
+    charges_once: bool,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -263,6 +268,7 @@ fn provider(
         key_format,
         ca_file: raw.ca_file,
         output_limit: raw.output_limit.unwrap_or_default(),
+        charges_once: raw.charges_once,
     })
 }
 

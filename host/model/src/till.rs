@@ -33,6 +33,10 @@ pub trait Till: Sync {
     /// # Errors
     /// Why it cannot be recorded.
     fn close(&self, took: &Usage) -> Result<(), String>;
+    /// The key by which the provider knows this one call when it has had it already.
+    fn key(&self) -> Option<String> {
+        None
+    }
     /// Hears what a waiting person may be told.
     fn heard(&self, heard: Heard<'_>);
 }

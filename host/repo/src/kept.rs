@@ -1,6 +1,7 @@
 //! References in the mirror that keep a run's trees and commits, under `refs/moat/runs/<run>/<name>`.
 
-use std::thread;
+use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use flow::id::{CommitId, RunId, TreeId};
@@ -12,9 +13,12 @@ use crate::objects;
 
 const RUNS: &str = "refs/moat/runs";
 
-/// Another process writes the same reference for milliseconds at most.
-const LOCKED_TRIES: u32 = 50;
-const LOCKED_WAIT: Duration = Duration::from_millis(10);
+/// Held while a reference is written.
+const REFERENCES_LOCK: &str = "moat-references.lock";
+
+/// Another process writes the same file of a git dir for milliseconds at most.
+pub(crate) const LOCKED_TRIES: u32 = 50;
+pub(crate) const LOCKED_WAIT: Duration = Duration::from_millis(10);
 
 /// What a reference keeps.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,8 +61,33 @@ impl Mirror {
                 objects::find_commit(&repo, objects::oid(commit.as_str())?)?.id()
             }
         };
-        patiently(|| repo.reference(&reference, id, true, "").map(drop)).doing("keep an object")?;
-        objects::flush_file(&self.git_dir().join(reference))
+        self.point(&repo, &reference, id)
+    }
+
+    /// Makes a reference, or points it somewhere else, and writes it through to the disk.
+    pub(crate) fn point(&self, repo: &Repository, name: &str, id: Oid) -> Result<(), StoreError> {
+        let _alone = self.unlocked(name)?;
+        let written = repo.reference(name, id, true, "");
+        written.map(drop).doing("keep an object")?;
+        objects::flush_file(&self.git_dir().join(name))
+    }
+
+    /// Removes a reference.
+    pub(crate) fn forget(&self, repo: &Repository, name: &str) -> Result<(), StoreError> {
+        let _alone = self.unlocked(name)?;
+        let found = repo.find_reference(name);
+        let mut reference = found.doing("let go of an object")?;
+        reference.delete().doing("let go of an object")
+    }
+
+    /// Nobody but us writes references in a mirror, one process at a time: a lock of git that is there now was left by one that died.
+    fn unlocked(&self, name: &str) -> Result<File, StoreError> {
+        let alone = self.hold(REFERENCES_LOCK)?;
+        let lock = self.git_dir().join(format!("{name}.lock"));
+        match fs::remove_file(&lock) {
+            Err(e) if e.kind() != ErrorKind::NotFound => Err(StoreError::io("remove", &lock, e)),
+            _ => Ok(alone),
+        }
     }
 
     /// The commit that a run keeps under a name, if it keeps one there.
@@ -93,11 +122,9 @@ impl Mirror {
         let reference = reference(run, name)?;
         let (old, new) = (objects::oid(from.as_str())?, objects::oid(to.as_str())?);
         let new = objects::find_commit(&repo, new)?.id();
-        let moved = patiently(|| {
-            repo.reference_matching(&reference, new, true, old, "")
-                .map(drop)
-        });
-        match moved {
+        let _alone = self.unlocked(&reference)?;
+        let moved = repo.reference_matching(&reference, new, true, old, "");
+        match moved.map(drop) {
             Ok(()) => {
                 objects::flush_file(&self.git_dir().join(&reference))?;
                 Ok(to.clone())
@@ -136,10 +163,7 @@ impl Mirror {
     pub fn release(&self, run: &RunId) -> Result<(), StoreError> {
         let repo = self.repository()?;
         for (name, _) in references(&repo, run)? {
-            let mut reference = repo
-                .find_reference(&format!("{RUNS}/{run}/{name}"))
-                .doing("let go of an object")?;
-            patiently(|| reference.delete()).doing("let go of an object")?;
+            self.forget(&repo, &format!("{RUNS}/{run}/{name}"))?;
         }
         Ok(())
     }
@@ -175,17 +199,4 @@ fn references(repo: &Repository, run: &RunId) -> Result<Vec<(String, Oid)>, Stor
         }
     }
     Ok(found)
-}
-
-/// Tries again while another process holds the lock of a reference.
-pub(crate) fn patiently(
-    mut write: impl FnMut() -> Result<(), git2::Error>,
-) -> Result<(), git2::Error> {
-    for _ in 1..LOCKED_TRIES {
-        match write() {
-            Err(e) if e.code() == ErrorCode::Locked => thread::sleep(LOCKED_WAIT),
-            other => return other,
-        }
-    }
-    write()
 }

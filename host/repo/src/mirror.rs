@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use flow::id::{CommitId, TreeId};
 use git2::{ObjectType, Oid, Repository, RepositoryInitOptions};
@@ -45,9 +45,6 @@ const LOCK: &str = "moat.lock";
 
 /// References to branch tips of which the mirror holds everything.
 const COMPLETE: &str = "refs/moat/complete";
-
-/// A half-made mirror older than this was left by a process that died.
-const ABANDONED_AFTER: Duration = Duration::from_secs(3600);
 
 /// A handle to the mirror: its path, cheap to clone and to send between threads.
 ///
@@ -122,17 +119,11 @@ impl Mirror {
         let written = objects::copy_reachable(&from, &mirror, tip, &complete)?;
         objects::flush(&self.objects_dir(), &written)?;
         tracing::debug!(%tip, objects = written.len(), "fetched into the mirror");
-        mirror
-            .reference(&name, tip, true, "")
-            .doing("note what was fetched")?;
-        objects::flush_file(&self.git_dir.join(name))?;
+        self.point(&mirror, &name, tip)?;
         // What the new tip contains need not be remembered on its own.
         for old in complete {
             if objects::is_ancestor(&mirror, old, tip)? {
-                let mut reference = mirror
-                    .find_reference(&format!("{COMPLETE}/{old}"))
-                    .doing("note what was fetched")?;
-                reference.delete().doing("note what was fetched")?;
+                self.forget(&mirror, &format!("{COMPLETE}/{old}"))?;
             }
         }
         Ok(())
@@ -269,7 +260,11 @@ impl Mirror {
 
     /// Waits for the lock; the system frees it when the holder dies.
     fn lock(&self) -> Result<File, StoreError> {
-        let path = self.git_dir.join(LOCK);
+        self.hold(LOCK)
+    }
+
+    pub(crate) fn hold(&self, lock: &str) -> Result<File, StoreError> {
+        let path = self.git_dir.join(lock);
         let file = File::options()
             .create(true)
             .truncate(false)
@@ -296,6 +291,14 @@ fn create(git_dir: &Path) -> Result<(), StoreError> {
         .file_name()
         .map(|n| n.to_string_lossy().into_owned())
         .unwrap_or_default();
+    // One process at a time: what is half-made now was left by one that died.
+    let directory = File::open(parent).map_err(|e| StoreError::io("open", parent, e))?;
+    directory
+        .lock()
+        .map_err(|e| StoreError::io("lock", parent, e))?;
+    if git_dir.exists() {
+        return Ok(());
+    }
     sweep(parent, &format!(".{name}.new-"));
     let stamp = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
@@ -336,7 +339,7 @@ fn create(git_dir: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// Removes half-made mirrors of processes that died long ago. Failing to is no reason to stop.
+/// Removes half-made mirrors of processes that died. Failing to is no reason to stop.
 fn sweep(parent: &Path, prefix: &str) {
     let Ok(entries) = fs::read_dir(parent) else {
         return;
@@ -346,15 +349,7 @@ fn sweep(parent: &Path, prefix: &str) {
             .file_name()
             .to_str()
             .is_some_and(|n| n.starts_with(prefix));
-        let age = entry
-            .metadata()
-            .and_then(|m| m.modified())
-            .ok()
-            .and_then(|m| m.elapsed().ok());
-        if ours
-            && age.is_some_and(|a| a > ABANDONED_AFTER)
-            && let Err(error) = fs::remove_dir_all(entry.path())
-        {
+        if ours && let Err(error) = fs::remove_dir_all(entry.path()) {
             tracing::warn!(path = %entry.path().display(), %error, "could not remove a half-made mirror");
         }
     }

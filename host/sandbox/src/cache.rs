@@ -14,11 +14,27 @@ use sha2::{Digest as _, Sha256};
 /// An 18 MB Python component compiles to less than 100 MB.
 const COMPILED_BYTES_MAX: u64 = 512 << 20;
 
+/// How names of drafts begin. Moats of earlier versions hold none of theirs, and call them otherwise.
+const DRAFT: &str = "compiling";
+
 /// The cache's directory.
 #[derive(Debug)]
 pub(crate) struct Cache {
     directory: PathBuf,
     key: [u8; 32],
+}
+
+/// A directory for one compilation; another process leaves it alone as long as this is kept.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    path: PathBuf,
+    _held: fs::File,
+}
+
+impl Draft {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
 }
 
 impl Cache {
@@ -52,11 +68,36 @@ impl Cache {
         })
     }
 
-    /// A file of its own for one compilation.
-    pub(crate) fn draft(&self) -> Result<PathBuf, Error> {
-        let path = self.directory.join(unique("draft")?);
+    /// A directory of its own for one compilation; those of processes that died are removed.
+    pub(crate) fn draft(&self) -> Result<Draft, Error> {
+        // One process at a time: none sees another's before it is held.
+        let directory = fs::File::open(&self.directory)?;
+        directory.lock()?;
+        self.sweep()?;
+        let path = self.directory.join(unique(DRAFT)?);
         fs::DirBuilder::new().mode(0o700).create(&path)?;
-        Ok(path)
+        let held = fs::File::open(&path)?;
+        held.lock()?;
+        Ok(Draft { path, _held: held })
+    }
+
+    fn sweep(&self) -> Result<(), Error> {
+        for entry in fs::read_dir(&self.directory)? {
+            let entry = entry?;
+            if !entry.file_name().to_string_lossy().starts_with(DRAFT) {
+                continue;
+            }
+            // One that is gone was removed by who made it.
+            let Ok(draft) = fs::File::open(entry.path()) else {
+                continue;
+            };
+            if draft.try_lock().is_ok()
+                && let Err(error) = fs::remove_dir_all(entry.path())
+            {
+                tracing::warn!(path = %entry.path().display(), %error, "an abandoned draft is left");
+            }
+        }
+        Ok(())
     }
 
     /// The compiled component, if it is there and whole.
@@ -78,7 +119,7 @@ impl Cache {
         let content = read_plain(compiled)?;
         let mac = path.with_extension("mac");
         let own = self.draft()?;
-        let (draft, draft_mac) = (own.join("compiled"), own.join("mac"));
+        let (draft, draft_mac) = (own.path().join("compiled"), own.path().join("mac"));
         fs::write(&draft, &content)?;
         fs::write(&draft_mac, self.mac(&content, component, engine))?;
         fs::rename(&draft_mac, &mac)?;
@@ -87,7 +128,7 @@ impl Cache {
         if !is_new && self.find(component, engine).is_none() {
             fs::rename(&draft, &path)?;
         }
-        fs::remove_dir_all(own)?;
+        fs::remove_dir_all(own.path())?;
         Ok(path)
     }
 
@@ -144,7 +185,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let cache = Cache::open(dir.path()).unwrap();
         let (one, two) = (Digest::of(b"1"), Digest::of(b"2"));
-        let draft = cache.draft().unwrap().join("c");
+        let drafted = cache.draft().unwrap();
+        let draft = drafted.path().join("c");
         fs::write(&draft, "compiled").unwrap();
         let path = cache.store(&one, "e", &draft).unwrap();
         assert_eq!(cache.find(&one, "e").as_deref(), Some(path.as_path()));
@@ -169,5 +211,16 @@ mod tests {
         assert!(cache.find(&two, "e").is_none(), "swapped");
         fs::write(&path, "Compiled").unwrap();
         assert!(cache.find(&one, "e").is_none(), "flipped");
+    }
+
+    #[test]
+    fn what_a_dead_process_left_is_removed_and_what_a_living_one_needs_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::open(dir.path()).unwrap();
+        let living = cache.draft().unwrap();
+        let dead = dir.path().join("compiling-1");
+        fs::create_dir_all(dead.join("out")).unwrap();
+        let other = Cache::open(dir.path()).unwrap().draft().unwrap();
+        assert!(!dead.exists() && living.path().exists() && other.path().exists());
     }
 }

@@ -135,6 +135,31 @@ pub enum CallError {
         /// Why not.
         why: String,
     },
+    /// What is recorded of the call makes no sense.
+    #[error(
+        "what is recorded of the call cannot be read: cancel the run, or use the moat that wrote it"
+    )]
+    Unreadable,
+    /// It was taken up again, and asked something else than it had.
+    #[error(
+        "the skill was taken up again and did otherwise: host call {number} was {recorded}, now it asked {asked}"
+    )]
+    Diverged {
+        /// Of the host call.
+        number: u64,
+        /// What it had asked; untrusted.
+        recorded: String,
+        /// What it asked now; untrusted.
+        asked: String,
+    },
+    /// It was interrupted in the middle of something that may have happened, and is not to happen twice.
+    #[error("whether this happened is not known: {what}")]
+    Unknown {
+        /// Of the host call.
+        number: u64,
+        /// What, for people; holds the guest's own words.
+        what: String,
+    },
     /// The worker broke the protocol: it may be under the guest's control.
     #[error("the worker broke the protocol: {why}")]
     Protocol {

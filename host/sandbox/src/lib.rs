@@ -10,6 +10,7 @@ mod error;
 mod imports;
 mod launch;
 pub mod message;
+mod recording;
 mod sandbox;
 mod services;
 mod session;
@@ -19,6 +20,7 @@ mod worker;
 
 pub use error::{CallError, LoadError};
 pub use imports::{Imports, imports};
+pub use recording::{Answered, Asked, Began, Note, Question, Recorder, Recording, Times};
 pub use sandbox::{Call, Loaded, Sandbox, SandboxConfig};
 pub use services::{Ran, Services};
 pub use session::{Answer, Session, Usage, View};

@@ -14,6 +14,7 @@ use crate::error::{CallError, LoadError};
 use crate::imports::{Imports, imports};
 use crate::launch::{Worker, ended_by, view_mounts};
 use crate::message::{Files, OpenRequest, ToBroker, ToWorker};
+use crate::recording::Recording;
 use crate::services::Services;
 use crate::session::{Answer, Session, View};
 use crate::story::{STORY_BYTES_MAX, cut};
@@ -68,6 +69,8 @@ pub struct Call {
     pub grant: Arc<Grant>,
     /// Values of the granted environment variables.
     pub env: Vec<(String, String)>,
+    /// Where it is recorded, and how far it went before; absent, it is not recorded.
+    pub recording: Option<Recording>,
 }
 
 impl Sandbox {
@@ -113,7 +116,10 @@ impl Sandbox {
     ) -> Result<PathBuf, LoadError> {
         let failed = |what| move |error| LoadError::Cache { what, error };
         let draft = self.cache.draft().map_err(failed("making a draft"))?;
-        let (given, out) = (draft.join("component.wasm"), draft.join("out"));
+        let (given, out) = (
+            draft.path().join("component.wasm"),
+            draft.path().join("out"),
+        );
         std::fs::create_dir(&out)
             .and_then(|()| std::fs::write(&given, component))
             .map_err(failed("writing a draft"))?;
@@ -135,7 +141,7 @@ impl Sandbox {
                 .store(digest, identity, &out.join("component.cwasm"))
                 .map_err(failed("storing"))
         });
-        confine::remove_tree(&draft).map_err(failed("clearing a draft"))?;
+        confine::remove_tree(draft.path()).map_err(failed("clearing a draft"))?;
         stored
     }
 
@@ -204,7 +210,13 @@ impl Sandbox {
         let begun = Instant::now();
         let mut session = self.open(loaded, call.grant, call.view.as_ref()).await?;
         let answer = session
-            .call(call.role, call.input, call.env, services.as_ref())
+            .call(
+                call.role,
+                call.input,
+                call.env,
+                services.as_ref(),
+                call.recording,
+            )
             .await;
         session.close().await;
         let mut answer = answer?;

@@ -2,11 +2,14 @@
 
 use async_trait::async_trait;
 use capability::{Denial, Running};
+use serde_json::Value;
 
+use crate::message::effects::{Effect, EffectsError, Standing};
 use crate::message::http::{self, Head, HttpError, Piece};
 use crate::message::model::{Alias, ModelError, Request, Response};
 use crate::message::process::{Command, Output, ProcessError, ProjectCommand};
 use crate::message::release::{Health, ReleaseError, Version};
+use crate::recording::Question;
 use crate::transcript::Entry;
 
 /// The doors behind the host interfaces. Cancel-safe: a dropped call undoes or finishes what it began.
@@ -15,23 +18,39 @@ pub trait Services: Send + Sync {
     /// Hears of every host call when it is done or refused, before the guest has its answer. So whoever keeps a record has it whatever becomes of
     /// the call. An error, which says why nothing can be recorded, ends the call.
     async fn heard(&self, call: &Entry, denial: Option<&Denial>) -> Result<(), String>;
+    /// Learns what a host call was that is answered from the record: nothing is done, and it counts as it did. `denials` were refused to the command
+    /// that it ran.
+    fn replayed(&self, call: &Question, args: &[Value], denials: &[(Denial, u32)]);
     /// Runs a command on the step's view, on the terms that the grant has for it. What was refused to it has been recorded by its end.
     async fn run_command(&self, command: Command, terms: Running) -> Result<Ran, ProcessError>;
     /// Gives a project command's arguments, if the project declares it.
     fn project_command(&self, name: &str) -> Option<ProjectCommand>;
-    /// Calls a model; `max_tokens` is within the grant.
-    async fn chat(&self, request: Request) -> Result<Response, ModelError>;
+    /// Calls a model; `max_tokens` is within the grant. `number` is the host call's: the same when it is made once more because its answer was lost.
+    async fn chat(&self, request: Request, number: u64) -> Result<Response, ModelError>;
     /// Tells about an alias, if the project configures it.
     fn alias(&self, name: &str) -> Option<Alias>;
     /// Makes a request that the grant allows, once and without following where the answer points to. The body stays open until it is read to its
-    /// end or to an error, or closed.
-    async fn request(&self, request: http::Request) -> Result<Head, HttpError>;
+    /// end or to an error, or closed. `number` is as for [`Services::chat`].
+    async fn request(&self, request: http::Request, number: u64) -> Result<Head, HttpError>;
     /// Waits for what comes next of an open body.
     async fn read_body(&self, id: u64) -> Result<Piece, HttpError>;
     /// Gives up a body, if it is open.
     fn close_body(&self, id: u64);
     /// Tells a watching person; the text is one short clean line.
     fn note(&self, text: String);
+    /// Enters into the skill's account that something is about to be done; `number` is as for [`Services::chat`]. Keys and texts are bounded.
+    async fn intend(
+        &self,
+        key: String,
+        what: String,
+        number: u64,
+    ) -> Result<Standing, EffectsError>;
+    /// Enters that it happened.
+    async fn confirm(&self, key: String, outcome: String) -> Result<(), EffectsError>;
+    /// Enters that it did not happen.
+    async fn withdraw(&self, key: String) -> Result<(), EffectsError>;
+    /// Lists the account.
+    async fn effects(&self) -> Result<Vec<Effect>, EffectsError>;
     /// Lists releases.
     async fn versions(&self) -> Result<Vec<Version>, ReleaseError>;
     /// Stages the merged tree.

@@ -10,10 +10,11 @@ use flow::id::Role;
 use serde_json::Value;
 use tracing::Instrument as _;
 
-use crate::broker::{Record, Unanswered};
+use crate::broker::{Record, Tape, Unanswered};
 use crate::error::CallError;
 use crate::launch::{Worker, ended_by};
 use crate::message::{Done, Failure, OpenRequest, RunRequest, ToBroker, ToWorker};
+use crate::recording::Recording;
 use crate::services::Services;
 use crate::story::{STORY_BYTES_MAX, cut};
 use crate::transcript::Entry;
@@ -110,7 +111,7 @@ impl Session {
     }
 
     /// Calls the role function with `input` as its parameter, in memory that no other call sees; `env` holds the values of the granted
-    /// environment variables.
+    /// environment variables. With a recording the call is recorded, and goes on where its record ends.
     ///
     /// # Errors
     /// [`CallError`]; [`CallError::Poisoned`] when an earlier call has ended the session.
@@ -121,8 +122,10 @@ impl Session {
         input: Value,
         env: Vec<(String, String)>,
         services: &dyn Services,
+        recording: Option<Recording>,
     ) -> Result<Answer, CallError> {
         let begun = Instant::now();
+        let tape = Tape::new(recording).ok_or(CallError::Unreadable)?;
         // Taken out for the time of the call: a call that is dropped midway takes the worker with it.
         let given_up = State::Poisoned("a call was given up midway".into());
         let mut worker = match std::mem::replace(&mut self.state, given_up) {
@@ -138,8 +141,10 @@ impl Session {
             input,
             limits,
             env,
+            began: tape.began().clone(),
+            recorded: tape.recorded_times().clone(),
         };
-        let mut record = Record::default();
+        let mut record = Record::new(tape);
         let wall = Duration::from_millis(limits.wall_ms);
         let disk = worker.disk_watch();
         let conversation = converse(&mut worker, request, &self.grant, services, &mut record);
@@ -208,13 +213,9 @@ async fn converse(
     loop {
         worker.send(&message).await.map_err(|_| Stopped::Gone)?;
         let told = worker.receive().instrument(tracing::debug_span!("guest"));
-        let (interface, function, args) = match told.await {
-            Ok(Some(ToBroker::Call {
-                interface,
-                function,
-                args,
-            })) => (interface, function, args),
-            Ok(Some(ToBroker::Done(done))) => return Ok(*done),
+        let call = match told.await {
+            Ok(Some(ToBroker::Call(call))) => call,
+            Ok(Some(ToBroker::Done(done))) => return ended(*done, record),
             Ok(Some(ToBroker::Compiled | ToBroker::Opened | ToBroker::Failed(_))) => {
                 return Err(protocol("an unexpected message"));
             }
@@ -227,13 +228,39 @@ async fn converse(
         if record.host_calls > max {
             return Err(Stopped::Call(CallError::TooManyHostCalls { max }));
         }
-        let answer = record
-            .answer(grant, services, &interface, &function, args)
-            .await;
-        message = ToWorker::Answer(answer.map_err(|why| match why {
-            Unanswered::Malformed => protocol("a malformed host call"),
-            Unanswered::Unrecorded(why) => Stopped::Call(CallError::Unrecorded { why }),
-        })?);
+        let answer = record.answer(grant, services, call).await;
+        message = ToWorker::Answer(answer.map_err(|why| Stopped::Call(unanswered(why)))?);
+    }
+}
+
+/// A call that ended well has asked all that it had asked before; so has one that trapped, for it traps at the same place.
+fn ended(done: Done, record: &Record) -> Result<Done, Stopped> {
+    if matches!(done.outcome, Ok(_) | Err(Failure::Trap(_))) {
+        let end = record.end(done.begun);
+        end.map_err(|why| Stopped::Call(unanswered(why)))?;
+    }
+    Ok(done)
+}
+
+fn unanswered(why: Unanswered) -> CallError {
+    match why {
+        Unanswered::Malformed => CallError::Protocol {
+            why: "a malformed host call".into(),
+        },
+        Unanswered::Unrecorded(why) => CallError::Unrecorded { why },
+        Unanswered::Diverged {
+            number,
+            recorded,
+            asked,
+        } => CallError::Diverged {
+            number,
+            recorded,
+            asked,
+        },
+        Unanswered::Unknown { number, what } => CallError::Unknown {
+            number,
+            what: cut(what, STORY_BYTES_MAX),
+        },
     }
 }
 

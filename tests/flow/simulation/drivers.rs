@@ -388,6 +388,7 @@ impl World {
             tokens: 10 * (1 + choices.pick(8) as u64),
         };
         let event = |call, of| Event::Reserved {
+            asking: None,
             call,
             alias: "m".into(),
             model: "p/m".into(),

@@ -12,11 +12,14 @@ use capability::{Grant, Manifest, Policy, RawProjectGrant, Running, Source};
 use serde_json::Value;
 use url::Url;
 
-use crate::broker::Record;
+use crate::broker::{Record, Tape};
+use crate::message::HostCall;
+use crate::message::effects::{Effect, EffectsError, Standing};
 use crate::message::http::{self, Field, Head, HttpError, Piece};
 use crate::message::model::{Alias, Content, ModelError, Request, Response, StopReason, Usage};
 use crate::message::process::{Command, Ending, Invocation, Output, ProcessError, ProjectCommand};
 use crate::message::release::{Health, ReleaseError, Version};
+use crate::recording::Question;
 use crate::services::{Ran, Services};
 use crate::transcript::{Entry, Outcome};
 
@@ -64,13 +67,27 @@ static GRANT: LazyLock<Grant> = LazyLock::new(|| {
 /// Lines, each a call: `["interface", "function", [arguments]]`.
 pub(crate) fn brokered(data: &[u8]) {
     let services = Outside::default();
-    let mut record = Record::default();
+    let mut record = Record::new(Tape::new(None).unwrap());
+    let mut lanes = 0;
     for line in data.split(|byte| *byte == b'\n').take(CALLS_MAX) {
         let Ok((interface, function, args)) = serde_json::from_slice::<Call>(line) else {
             continue;
         };
         let before = services.seen(|seen| seen.heard);
-        let answer = now(record.answer(&GRANT, &services, &interface, &function, args));
+        // Each request has a lane of its own, and its body the lane's number; all else is asked in the guest's.
+        let lane = match function.as_str() {
+            "handle" => {
+                lanes += 1;
+                lanes
+            }
+            _ => 0,
+        };
+        let call = HostCall {
+            lane,
+            begun: lanes,
+            ..HostCall::new(&interface, &function, args)
+        };
+        let answer = now(record.answer(&GRANT, &services, call));
         let (heard, outcome) = services.seen(|seen| (seen.heard, seen.last));
         assert_eq!(heard, before + 1, "each call is heard of once");
         match answer {
@@ -171,6 +188,11 @@ fn is_a_guests(field: &Field) -> bool {
         && !field.value.iter().any(|byte| b"\r\n\0".contains(byte))
 }
 
+/// Bounded, and not empty.
+fn is_an_entry(text: &str) {
+    assert!(!text.is_empty() && text.len() <= 64 << 10);
+}
+
 #[async_trait]
 impl Services for Outside {
     async fn heard(&self, call: &Entry, denial: Option<&Denial>) -> Result<(), String> {
@@ -190,6 +212,10 @@ impl Services for Outside {
             assert!(denial.what.len() + denial.line.len() < 4096, "{denial:?}");
         }
         Ok(())
+    }
+
+    fn replayed(&self, _: &Question, _: &[Value], _: &[(Denial, u32)]) {
+        panic!("nothing is recorded")
     }
 
     async fn run_command(&self, command: Command, terms: Running) -> Result<Ran, ProcessError> {
@@ -227,7 +253,7 @@ impl Services for Outside {
         None
     }
 
-    async fn chat(&self, request: Request) -> Result<Response, ModelError> {
+    async fn chat(&self, request: Request, _: u64) -> Result<Response, ModelError> {
         self.reach();
         assert!(request.alias == "small" && (1..=100).contains(&request.max_tokens));
         Ok(Response {
@@ -242,7 +268,7 @@ impl Services for Outside {
         None
     }
 
-    async fn request(&self, request: http::Request) -> Result<Head, HttpError> {
+    async fn request(&self, request: http::Request, _: u64) -> Result<Head, HttpError> {
         self.reach();
         let spelled = format!("{}{}", request.origin, request.path_and_query);
         let url = Url::parse(&spelled).unwrap();
@@ -294,6 +320,31 @@ impl Services for Outside {
     fn note(&self, text: String) {
         self.reach();
         assert!(text.chars().count() <= 200 && !text.chars().any(char::is_control));
+    }
+
+    async fn intend(&self, key: String, what: String, _: u64) -> Result<Standing, EffectsError> {
+        self.reach();
+        is_an_entry(&key);
+        is_an_entry(&what);
+        Ok(Standing::Fresh)
+    }
+
+    async fn confirm(&self, key: String, outcome: String) -> Result<(), EffectsError> {
+        self.reach();
+        is_an_entry(&key);
+        assert!(outcome.len() <= 64 << 10);
+        Ok(())
+    }
+
+    async fn withdraw(&self, key: String) -> Result<(), EffectsError> {
+        self.reach();
+        is_an_entry(&key);
+        Err(EffectsError::NotIntended)
+    }
+
+    async fn effects(&self) -> Result<Vec<Effect>, EffectsError> {
+        self.reach();
+        Ok(vec![])
     }
 
     async fn versions(&self) -> Result<Vec<Version>, ReleaseError> {

@@ -44,6 +44,7 @@ private! {
     message = "../../../host/sandbox/src/message/mod.rs"
     openai = "../../../host/model/src/openai.rs"
     package = "../../../host/catalog/src/package.rs"
+    recording = "../../../host/sandbox/src/recording.rs"
     reading = "../../../host/egress/src/reading.rs"
     reply = "../../../host/model/src/reply.rs"
     report = "../../../sdk/rust/src/report.rs"
@@ -51,6 +52,7 @@ private! {
     scrub = "../../../host/egress/src/scrub.rs"
     services = "../../../host/sandbox/src/services.rs"
     shown = "../../../host/app/src/show/text.rs"
+    story = "../../../host/sandbox/src/story.rs"
     sse = "../../../host/model/src/sse.rs"
     transcript = "../../../host/sandbox/src/transcript.rs"
 }

@@ -36,8 +36,8 @@ fn one(message: &ToBroker) {
         .unwrap()
         .unwrap();
     assert_eq!(frame(&again).unwrap(), framed);
-    if let ToBroker::Call { args, .. } = message {
-        for argument in args {
+    if let ToBroker::Call(call) = message {
+        for argument in &call.args {
             typed::<Command>(argument);
             typed::<Request>(argument);
             typed::<Head>(argument);

@@ -66,6 +66,34 @@ pub fn drop_all(input: &Value) -> Value {
     json!({"answered": answered})
 }
 
+/// Sends two before it waits for either, and reads both to their ends, a piece of each at a time.
+pub fn pair(input: &Value) -> Value {
+    let begin = |part: &str| {
+        let request = request(&input[part])?;
+        handle(request, None).map_err(code)
+    };
+    let (one, two) = (begin("one"), begin("two"));
+    let text = |answer: Result<wasip2::http::types::FutureIncomingResponse, Value>| {
+        let response = answer.and_then(wait)?;
+        let body = response.consume().map_err(|()| json!("consumed"))?;
+        let stream = body.stream().map_err(|()| json!("no stream"))?;
+        Ok::<_, Value>((stream, body, response))
+    };
+    let (one, two) = (text(one), text(two));
+    let mut read = [0u64; 2];
+    let mut open = [one.is_ok(), two.is_ok()];
+    while open[0] || open[1] {
+        for (at, body) in [&one, &two].into_iter().enumerate() {
+            let Ok((stream, ..)) = body else { continue };
+            match stream.blocking_read(1 << 16) {
+                Ok(bytes) => read[at] += bytes.len() as u64,
+                Err(_) => open[at] = false,
+            }
+        }
+    }
+    json!(read)
+}
+
 /// Sends and goes on without waiting.
 pub fn abandon(input: &Value) -> Value {
     let sent = request(input).and_then(|request| handle(request, None).map_err(code));

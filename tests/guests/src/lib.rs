@@ -1,8 +1,8 @@
 //! A job that does what its input says, good or bad: `{"do": "read", "path": "a"}`; and a triage that fetches its report.
 
 mod http;
+mod story;
 mod triage;
-
 mod tricks;
 
 use std::fs;
@@ -124,6 +124,7 @@ impl Guest for Probe {
             "insist" => Ok(insisted(&input)),
             "toil" => Ok(toiled(input["count"].as_u64().unwrap_or(0))),
             "chat" => Ok(chatted(&input)),
+            "story" => Ok(story::told(&input)),
             "fetch" => Ok(http::fetch(&input)),
             "ask" => Ok(http::ask(&input)),
             "hold" => Ok(http::hold(&input)),

@@ -1,12 +1,21 @@
-//! A report that names a URL and nothing else; the work item is what is found there.
+//! A report that names a URL and nothing else; the work item is what is found there, or answered to a `POST`.
 
+use moat_sdk::triage::host::effects;
 use moat_sdk::triage::{Decision, Guest, Report, SkillError, WorkItem};
 
 use crate::Probe;
 
 impl Guest for Probe {
     fn triage(report: Report) -> Result<Decision, SkillError> {
-        let text = moat_sdk::http::get(report.text.trim())?.text()?;
+        let text = match report.text.trim().strip_prefix("POST ") {
+            // What may have happened is no reason to give up: the report is then what was found so far.
+            Some(url) => match moat_sdk::http::post(url, "text/plain", "once") {
+                Ok(response) => response.text()?,
+                Err(error) => format!("one full hour is charged as two\n{error:?}"),
+            },
+            None if report.text.starts_with("MIGRATE ") => migrated(report.text.trim())?,
+            None => moat_sdk::http::get(report.text.trim())?.text()?,
+        };
         Ok(Decision::Accepted(WorkItem {
             title: text.lines().next().unwrap_or("").to_owned(),
             body: text,
@@ -15,6 +24,27 @@ impl Guest for Probe {
             acceptance: vec![],
         }))
     }
+}
+
+/// Keeps account of a migration, and says how it stood: `MIGRATE KEY`, and `confirm`, `withdraw` or nothing.
+fn migrated(text: &str) -> Result<String, SkillError> {
+    let mut words = text.split_whitespace().skip(1);
+    let (key, then) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
+    let failed = |error| SkillError::Failed(format!("{error:?}"));
+    let standing = match then {
+        "withdraw" => format!("{:?}", effects::withdraw(key).map_err(failed)?),
+        _ => format!(
+            "{:?}",
+            effects::intend(key, "adds a column").map_err(failed)?
+        ),
+    };
+    if then == "confirm" {
+        effects::confirm(key, "the column is there").map_err(failed)?;
+    }
+    let all = effects::all().map_err(failed)?;
+    Ok(format!(
+        "one full hour is charged as two\n{standing}\n{all:?}"
+    ))
 }
 
 moat_sdk::triage::export!(Probe with_types_in moat_sdk::triage);

@@ -41,6 +41,8 @@ pub enum Answer {
 pub struct Turn<'a> {
     /// How many requests came before.
     pub number: usize,
+    /// By which it is known to be one that came before.
+    pub key: &'a str,
     /// The body.
     pub body: &'a Value,
     /// All texts that the user and the tools said last: what an obedient model would obey.
@@ -58,6 +60,7 @@ pub fn provider(script: impl Fn(&Turn<'_>) -> Answer + Send + Sync + 'static) ->
         let body: Value = serde_json::from_slice(&request.body).unwrap_or(Value::Null);
         let turn = Turn {
             number: count.fetch_add(1, Ordering::SeqCst),
+            key: request.header("idempotency-key").unwrap_or_default(),
             last: last_words(&body),
             body: &body,
         };

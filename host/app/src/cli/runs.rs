@@ -42,6 +42,12 @@ enum Command {
         /// All runs that were interrupted, at the same time. Those that wait for a person stay as they are.
         #[arg(long, conflicts_with = "run")]
         all: bool,
+        /// What was interrupted and may have happened did happen: it is passed by.
+        #[arg(long, conflicts_with_all = ["did_not_happen", "all"])]
+        happened: bool,
+        /// It did not happen: it is done.
+        #[arg(long, conflicts_with = "all")]
+        did_not_happen: bool,
     },
     /// End a run, also one that another process drives: that one stops.
     Cancel { run: String },
@@ -54,7 +60,15 @@ impl Runs {
             Command::Watch => watch::run(shared).await,
             Command::Show(show) => show.run(shared),
             Command::Export(export) => export.run(shared),
-            Command::Resume { run: Some(run), .. } => resume(shared, &run).await,
+            Command::Resume {
+                run: Some(run),
+                happened,
+                did_not_happen,
+                ..
+            } => {
+                let word = (happened || did_not_happen).then_some(happened);
+                resume(shared, &run, word).await
+            }
             Command::Resume { run: None, .. } => resume_all(shared).await,
             Command::Cancel { run } => {
                 let house = shared.house()?;
@@ -81,6 +95,8 @@ fn list(shared: &Shared) -> anyhow::Result<Exit> {
     if board.runs().is_empty() {
         println!("no runs yet: `moat demo` shows one, `moat run \"what is wrong\"` opens one");
     }
+    let widest = board.runs().iter().map(|seen| seen.id.as_str().len()).max();
+    let widest = widest.unwrap_or(0);
     for seen in board.runs() {
         let active = seen.told.as_ref().map_or(0, |run| run.active_ms);
         let about = match &seen.told {
@@ -88,7 +104,7 @@ fn list(shared: &Shared) -> anyhow::Result<Exit> {
             Err(why) => why.clone(),
         };
         println!(
-            "{}  {:<18} {:>10}  {}",
+            "{:<widest$}  {:<18} {:>10}  {}",
             seen.id,
             seen.state().word(),
             text::span(active),
@@ -98,11 +114,14 @@ fn list(shared: &Shared) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-async fn resume(shared: &Shared, id: &str) -> anyhow::Result<Exit> {
+async fn resume(shared: &Shared, id: &str, happened: Option<bool>) -> anyhow::Result<Exit> {
     let house = shared.house()?;
     let run: RunId = id.parse()?;
     let watcher = Arc::new(Terminal::new(shared.json));
-    driver::resume(&house, &run, &person(), watcher.clone())?;
+    match happened {
+        Some(happened) => driver::resolve(&house, &run, happened, &person(), watcher.clone())?,
+        None => driver::resume(&house, &run, &person(), watcher.clone())?,
+    }
     run::finish(run::drive(house, &run, watcher).await?, shared.json)
 }
 

@@ -160,6 +160,37 @@ pub fn of(recorded: &Recorded) -> Option<String> {
             "{step} did otherwise than its record at host call {}: it begins afresh",
             report.call
         ),
+        Event::EffectUnknown { interrupted, .. } => format!(
+            "not known whether it happened: {}",
+            one_line(&interrupted.what, 200)
+        ),
+        Event::EffectResolved { happened, by, .. } => format!(
+            "{} says that it {}",
+            one_line(by, 80),
+            if *happened {
+                "happened"
+            } else {
+                "did not happen"
+            }
+        ),
+        Event::EffectIntended { effect, .. } => format!(
+            "{} intends {}: {}",
+            effect.skill,
+            one_line(&effect.key, 80),
+            one_line(&effect.what, 160)
+        ),
+        Event::EffectConfirmed {
+            skill,
+            key,
+            outcome,
+        } => format!(
+            "{skill} confirms {}: {}",
+            one_line(key, 80),
+            one_line(outcome, 160)
+        ),
+        Event::EffectWithdrawn { skill, key } => {
+            format!("{skill} withdraws {}: it did not happen", one_line(key, 80))
+        }
         Event::Used { .. }
         | Event::MergeIntended { .. }
         | Event::Reserved { .. }

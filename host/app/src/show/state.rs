@@ -19,6 +19,8 @@ pub enum State {
     BlockedOnGrant,
     /// A step failed for good, or a release was taken back: nothing goes on by itself.
     Failed,
+    /// Something outside may have happened or not, and nobody can ask: a person must look.
+    Unknown,
     /// It can do no more without a person: budget, attempts, ideas or answers are missing.
     Parked,
     /// It cannot be read: a newer moat wrote it, or something else than moat.
@@ -62,10 +64,11 @@ pub enum Group {
 
 impl State {
     /// All of them, in the order in which people want to see them.
-    pub const ALL: [State; 16] = [
+    pub const ALL: [State; 17] = [
         State::WaitingForHuman,
         State::BlockedOnGrant,
         State::Failed,
+        State::Unknown,
         State::Parked,
         State::Error,
         State::Frozen,
@@ -110,6 +113,7 @@ impl State {
         match parking {
             Parking::BlockedOnGrant { .. } => State::BlockedOnGrant,
             Parking::StepFailed { .. } | Parking::RolledBack { .. } => State::Failed,
+            Parking::EffectUnknown { .. } => State::Unknown,
             Parking::Unclear { .. }
             | Parking::GaveUp { .. }
             | Parking::ClaimsAlreadyTrue { .. }
@@ -128,6 +132,7 @@ impl State {
             State::WaitingForHuman => "waiting-for-human",
             State::BlockedOnGrant => "blocked-on-grant",
             State::Failed => "failed",
+            State::Unknown => "unknown",
             State::Parked => "parked",
             State::Error => "error",
             State::Frozen => "frozen",
@@ -155,6 +160,7 @@ impl State {
             State::WaitingForHuman
             | State::BlockedOnGrant
             | State::Failed
+            | State::Unknown
             | State::Parked
             | State::Error => Group::NeedsPerson,
             State::Frozen | State::WaitingForTasks | State::Interrupted | State::Pending => {
@@ -326,6 +332,11 @@ pub fn parking_sentence(parking: &Parking) -> String {
             ),
             first_line(&blocked.why, 200)
         ),
+        Parking::EffectUnknown { interrupted } => format!(
+            "whether this of skill {} happened is not known: {}",
+            interrupted.skill,
+            one_line(&interrupted.what, 300)
+        ),
         Parking::Rejected { gate, note } => format!(
             "a person rejected it at gate {gate}: {}",
             one_line(note, 300)
@@ -369,6 +380,11 @@ pub fn next_steps(run: &Run, driving: &Driving) -> Vec<String> {
             steps.push(format!("moat runs cancel {id}"));
             steps
         }
+        (_, Some(Parking::EffectUnknown { .. })) => vec![
+            format!("moat runs resume {id} --happened          # it did: it is passed by"),
+            format!("moat runs resume {id} --did-not-happen    # it did not: it is done"),
+            format!("moat runs cancel {id}"),
+        ],
         // Asked again, triage would ask the same again.
         (_, Some(Parking::Unclear { .. })) => vec![
             format!("moat runs show {id}      # the dossier"),
@@ -435,7 +451,7 @@ mod tests {
         let words = State::ALL.map(State::word);
         assert_eq!(
             words.join(" "),
-            "waiting-for-human blocked-on-grant failed parked error frozen waiting-for-tasks interrupted pending running absent declined cancelled merged deployed joined"
+            "waiting-for-human blocked-on-grant failed unknown parked error frozen waiting-for-tasks interrupted pending running absent declined cancelled merged deployed joined"
         );
         for state in State::ALL {
             assert_eq!(State::named(state.word()), Some(state));

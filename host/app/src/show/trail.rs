@@ -147,6 +147,14 @@ fn decided(decided: &Decided) -> String {
         }
         Decided::Resume => "resumed it".into(),
         Decided::Cancel => "cancelled it".into(),
+        Decided::Happened { happened, effect } => {
+            let did = if *happened {
+                "happened"
+            } else {
+                "did not happen"
+            };
+            format!("said that it {did}: {}", one_line(effect.as_str(), 160))
+        }
         Decided::Grant {
             skill,
             from,

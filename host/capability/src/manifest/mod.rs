@@ -69,6 +69,8 @@ pub struct FileRequest {
 pub struct NetworkRequest {
     /// One rule for each path.
     pub rules: Vec<NetworkRule>,
+    /// The header, in lower case, by which the other side knows a request that it has had already.
+    pub idempotency: Option<String>,
     /// For the reviewer.
     pub reason: String,
 }

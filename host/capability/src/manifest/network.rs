@@ -58,10 +58,35 @@ pub(super) fn network_request(
         methods: methods.clone(),
         path,
     });
+    let idempotency = raw.idempotency.as_deref();
     Ok(NetworkRequest {
         rules: rules.collect(),
+        idempotency: idempotency
+            .map(|header| idempotency_header(header, &raw.methods).map_err(refuse))
+            .transpose()?,
         reason: sentence(&raw.reason, source, span.clone())?,
     })
+}
+
+/// The header of a key that the host makes for each request, where there are requests that need one.
+fn idempotency_header(header: &str, methods: &[String]) -> Result<String, String> {
+    let header = header.to_ascii_lowercase();
+    let known = Header::of(&header);
+    if !is_token(&header) || !known.may_be_asked() || !known.may_carry_a_secret() {
+        return Err("`idempotency` is no name of a header that can carry a key".into());
+    }
+    let needs_one = |method: &String| matches!(method.as_str(), "POST" | "PATCH");
+    if !methods.iter().any(needs_one) {
+        return Err(
+            "`idempotency` is for POST and PATCH: other methods may be repeated as they are".into(),
+        );
+    }
+    Ok(header)
+}
+
+fn is_token(header: &str) -> bool {
+    let of_a_token = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+    (1..=64).contains(&header.len()) && header.bytes().all(of_a_token)
 }
 
 pub(super) fn credential_request(
@@ -81,11 +106,7 @@ pub(super) fn credential_request(
         .parse()
         .map_err(|e| refuse(&format!("{e}; a credential is bound to one host")))?;
     let header = raw.header.to_ascii_lowercase();
-    let token = (1..=64).contains(&header.len())
-        && header
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b == b'-');
-    if !token || !Header::of(&header).may_carry_a_secret() {
+    if !is_token(&header) || !Header::of(&header).may_carry_a_secret() {
         return Err(refuse(
             "the header is no name of a header that can carry a secret",
         ));

@@ -96,6 +96,8 @@ pub(super) struct RawNetwork {
     pub(super) methods: Vec<String>,
     /// Paths below which everything is meant, by whole segments; all unless given.
     pub(super) paths: Option<Vec<String>>,
+    /// The header by which the other side knows a POST or PATCH that it has had already, such as Idempotency-Key. The host sets it.
+    pub(super) idempotency: Option<String>,
     pub(super) reason: String,
 }
 

@@ -55,8 +55,9 @@ impl Imports {
         };
         for import in &found.host {
             let interface = plain(import);
-            // Progress holds no authority and is never declared.
-            if interface == "moat:host/progress" || declared.contains(interface) {
+            // They hold no authority and are never declared.
+            let is_free = ["moat:host/progress", "moat:host/effects"].contains(&interface);
+            if is_free || declared.contains(interface) {
                 imports.declared.push(import.clone());
             } else if let Some(line) = line_for_interface(interface) {
                 imports.undeclared.push(Undeclared {

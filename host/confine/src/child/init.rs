@@ -24,7 +24,7 @@ struct Prepared {
 pub(crate) fn become_init(birth: Birth, by_root: bool, control: &OwnedFd) -> ! {
     let ended = Reporter::of(control).and_then(|mut reporter| {
         prepare(birth, by_root, control)
-            .and_then(|prepared| serve(birth, prepared, control, &mut reporter))
+            .and_then(|prepared| serve(prepared, control, &mut reporter))
             .inspect_err(|failed| reporter.failed(failed))
     });
     sys::exit(ended.unwrap_or(126))
@@ -67,12 +67,7 @@ fn prepare(birth: Birth, by_root: bool, control: &OwnedFd) -> Result<Prepared, F
     }
 }
 
-fn serve(
-    birth: Birth,
-    prepared: Prepared,
-    control: &OwnedFd,
-    reporter: &mut Reporter,
-) -> Result<i32, Failed> {
+fn serve(prepared: Prepared, control: &OwnedFd, reporter: &mut Reporter) -> Result<i32, Failed> {
     let Prepared {
         root,
         signals,
@@ -107,21 +102,23 @@ fn serve(
     mounts::seal()?;
     handover::nod(&inner).at("handover")?;
     drop(inner);
-    let lifeline = (!birth.service).then(|| control.as_raw_fd());
-    Ok(watch(program, signals, lifeline, reporter))
+    Ok(watch(program, signals, Some(control.as_raw_fd()), reporter))
 }
 
 fn watch(
     program: libc::pid_t,
     signals: RawFd,
-    lifeline: Option<RawFd>,
+    mut lifeline: Option<RawFd>,
     reporter: &mut Reporter,
 ) -> i32 {
     loop {
-        let lifeline_ended = sys::poll(signals, lifeline).unwrap_or(false);
-        if lifeline_ended {
-            end_all(reporter, None);
-            return 124;
+        if sys::poll(signals, lifeline).unwrap_or(false) {
+            if !lifeline.is_some_and(sys::takes_byte) {
+                end_all(reporter, None);
+                return 124;
+            }
+            // A service whose starter knows it for good: from here on it outlives that one.
+            lifeline = None;
         }
         sys::drain(signals);
         loop {

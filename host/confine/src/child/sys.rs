@@ -338,6 +338,13 @@ pub(crate) fn poll(first: RawFd, second: Option<RawFd>) -> Result<bool> {
     Ok(set[1].revents != 0)
 }
 
+/// Reads a byte of a descriptor that has something: false at its end.
+pub(crate) fn takes_byte(fd: RawFd) -> bool {
+    let mut byte = 0u8;
+    // SAFETY: the buffer lives through the call and its length is told.
+    unsafe { libc::read(fd, (&raw mut byte).cast(), 1) == 1 }
+}
+
 /// Empties a signal descriptor.
 pub(crate) fn drain(fd: RawFd) {
     let mut buffer = [0u8; 1024];

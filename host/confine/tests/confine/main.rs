@@ -445,6 +445,27 @@ async fn what_cannot_be_executed_or_mounted_is_a_typed_error() {
     }
 }
 
+/// A starter that is killed before it has noted the service leaves nothing that nobody knows of.
+#[tokio::test]
+async fn a_service_that_is_not_released_ends_with_its_starter() {
+    let place = Place::new();
+    let mark = format!("unreleased-{}", std::process::id());
+    let log = std::fs::File::create(place.scratch.path().join("log")).unwrap();
+    let mut command = place.command(
+        "sh",
+        &["-c", &format!("sleep 1000; : {mark}")],
+        Duration::from_secs(1),
+    );
+    command.network = Network::Host;
+    let started = place.launcher.start_service(command, log).await.unwrap();
+    let handle = started.handle().clone();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(handle.alive() && alive(&mark) > 0);
+    // As when this process dies: the kernel closes what it held.
+    drop(started);
+    gone(&mark).await;
+}
+
 #[tokio::test]
 async fn a_service_outlives_its_starter_and_ends_when_stopped() {
     let place = Place::new();
@@ -456,7 +477,9 @@ async fn a_service_outlives_its_starter_and_ends_when_stopped() {
         Duration::from_secs(1),
     );
     command.network = Network::Host;
-    let handle = place.launcher.start_service(command, log).await.unwrap();
+    let started = place.launcher.start_service(command, log).await.unwrap();
+    let handle = started.handle().clone();
+    started.release().unwrap();
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(handle.alive() && alive(&mark) > 0);
     assert_eq!(

@@ -16,6 +16,9 @@ use crate::view::View;
 /// What is told of the last attempt's change.
 const DIFF_BYTES_MAX: usize = 64 * 1024;
 
+/// What is told of effects that are not confirmed.
+const HALF_DONE_BYTES_MAX: usize = 16 * 1024;
+
 pub(crate) async fn perform(context: &Context, attempt: u32) -> Result<Vec<Event>, Failed> {
     let run = context.ledger.run();
     let implement = &run.opened.pipeline.implement;
@@ -92,6 +95,25 @@ fn start(run: &Run) -> &TreeId {
     run.start.as_ref().unwrap_or(&run.base.tree)
 }
 
+/// What skills began outside and did not finish: an agent that builds on it has to know.
+fn half_done(context: &Context, run: &Run) -> Result<Option<Evidence>, Failed> {
+    let journal = &context.house.journal;
+    let open = crate::effects::unconfirmed(journal, &run.opened.repository);
+    let open = open.map_err(|error| setup("journal", &error))?;
+    let line = |one: &crate::effects::Unconfirmed| {
+        format!(
+            "{}: intended by skill {} in run {}, not confirmed: {}\n",
+            one.key, one.skill, one.run, one.what
+        )
+    };
+    let text: String = open.iter().map(line).collect();
+    Ok((!open.is_empty()).then(|| Evidence {
+        source: "host".into(),
+        title: "what was begun outside and may have happened".into(),
+        text: cut(&text, HALF_DONE_BYTES_MAX),
+    }))
+}
+
 fn assignment(context: &Context, run: &Run, attempt: u32) -> Result<Assignment, Failed> {
     let item = run
         .item
@@ -101,7 +123,8 @@ fn assignment(context: &Context, run: &Run, attempt: u32) -> Result<Assignment, 
         .attempts
         .iter()
         .filter_map(|attempt| attempt.red.as_ref());
-    let evidence: Vec<Evidence> = reds.flat_map(|red| red.evidence.iter().cloned()).collect();
+    let evidence = reds.flat_map(|red| red.evidence.iter().cloned());
+    let evidence: Vec<Evidence> = evidence.chain(half_done(context, run)?).collect();
     let last = run
         .attempts
         .iter()

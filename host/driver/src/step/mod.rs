@@ -28,15 +28,18 @@ pub(crate) struct Ended {
     pub(crate) before: Vec<Event>,
     /// What its skill lacked, if that ended it.
     pub(crate) blocked: Option<Blocked>,
+    /// What to record instead of a failure: the step was taken up again, and went otherwise or came to what nobody knows.
+    pub(crate) instead: Option<Event>,
 }
 
 impl Ended {
     /// The events of a step that ended so.
     pub(crate) fn events(self, step: Step) -> Vec<Event> {
         let mut events = self.before;
-        events.push(match self.blocked {
-            Some(blocked) => Event::Blocked { step, blocked },
-            None => Event::StepFailed {
+        events.push(match (self.instead, self.blocked) {
+            (Some(event), _) => event,
+            (None, Some(blocked)) => Event::Blocked { step, blocked },
+            (None, None) => Event::StepFailed {
                 step,
                 failure: self.failure,
             },
@@ -81,6 +84,7 @@ pub(crate) fn failed(
         },
         before: vec![],
         blocked: None,
+        instead: None,
     })
 }
 

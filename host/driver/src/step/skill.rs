@@ -5,25 +5,32 @@ use std::time::Duration;
 
 use capability::{Denial, Grant, LeastConfinement};
 use confine::Level;
-use flow::Event;
-use flow::event::Cause;
+use flow::effect::Interrupted;
+use flow::event::{Cause, Divergence};
 use flow::id::Role;
 use flow::pipeline::Skill;
 use flow::role::SkillError;
 use flow::step::Step;
-use sandbox::{Answer, Call, CallError, LoadError};
+use flow::{Event, Run};
+use sandbox::{Answer, Call, CallError, LoadError, Note, Recording};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::context::Context;
+use crate::context::{Context, DriveError};
+use crate::effects::StepAccount;
 use crate::grants::{self, Ending};
+use crate::keys::Keys;
 use crate::models::{StepModels, Trouble};
 use crate::network::StepNetwork;
 use crate::record::{About, CallRecord};
 use crate::releases::Releases;
 use crate::services::{StepServices, granted_env};
-use crate::step::{Failed, failed, setup};
+use crate::step::{Failed, cut, failed, setup};
+use crate::transcript::Transcript;
 use crate::view::View;
+
+/// Of a host call, in the journal.
+const QUESTION_BYTES_MAX: usize = 2000;
 
 /// Calls a skill in a view and gives its answer with the events of what was refused to it.
 pub(crate) async fn call<I: Serialize, O: DeserializeOwned>(
@@ -66,6 +73,8 @@ pub(crate) async fn call<I: Serialize, O: DeserializeOwned>(
             return Err(ended);
         }
     };
+    let (recording, keys) = recording(context, &run).map_err(|error| setup(source, &error))?;
+    let done_once = done_once(&recording);
     let services = Arc::new(StepServices {
         house: context.house.clone(),
         project: context.project.clone(),
@@ -77,11 +86,20 @@ pub(crate) async fn call<I: Serialize, O: DeserializeOwned>(
             context.house.models.clone(),
             context.project.clone(),
             context.ledger.clone(),
+            keys.clone(),
             context.watcher.clone(),
         ),
         network: StepNetwork::new(&context.house.outbound, grant.clone()),
         wall,
         watcher: context.watcher.clone(),
+        account: Some(StepAccount::new(
+            context.house.clone(),
+            context.ledger.clone(),
+            skill.name.clone(),
+            step.clone(),
+            keys.clone(),
+        )),
+        keys,
         record,
         party: context.party(),
     });
@@ -95,6 +113,7 @@ pub(crate) async fn call<I: Serialize, O: DeserializeOwned>(
         }),
         grant: grant.clone(),
         env: services.env.clone().into_iter().collect(),
+        recording,
     };
     let answer = tokio::time::timeout(
         wall,
@@ -117,7 +136,10 @@ pub(crate) async fn call<I: Serialize, O: DeserializeOwned>(
             let title = format!("time: {} s", run.budget.active_ms / 1000);
             Err(failed(Cause::Budget, source, title, ""))
         }
-        (Ok(()), Err(error)) => Err(not_answered(source, &error)),
+        (Ok(()), Err(error)) => Err(match taken_up(step, skill, &run, &error, &done_once) {
+            Some(ended) => ended,
+            None => not_answered(source, &error),
+        }),
         (Ok(()), Ok(answer)) => result(source, answer, services.models.trouble()),
     };
     match output {
@@ -129,10 +151,89 @@ pub(crate) async fn call<I: Serialize, O: DeserializeOwned>(
             if is_recorded {
                 ended.blocked = lacked(&denials, &ending, ended.failure.cause);
             }
-            ended.before = events;
+            // What waits for a person goes on: it is told of when it has ended.
+            if !matches!(ended.instead, Some(Event::EffectUnknown { .. })) {
+                ended.before = events;
+            }
             Err(ended)
         }
     }
+}
+
+/// Where the call of the step under way is recorded, how far it went before, and the keys of its requests.
+fn recording(context: &Context, run: &Run) -> Result<(Option<Recording>, Keys), DriveError> {
+    let Some(under_way) = &run.in_flight else {
+        return Ok((None, Keys::of_call()));
+    };
+    let journal = &context.house.journal;
+    let (transcript, notes) = Transcript::open(journal, &context.ledger, under_way.began)?;
+    let recording = Recording {
+        recorder: Arc::new(transcript),
+        notes,
+        resolved: under_way.resolved.clone(),
+    };
+    let keys = Keys::of_step(&run.opened.run, under_way.began);
+    Ok((Some(recording), keys))
+}
+
+/// What is recorded as done, or begun, that is not to be done a second time.
+fn done_once(recording: &Option<Recording>) -> Vec<String> {
+    let notes = recording.iter().flat_map(|recording| &recording.notes);
+    let once = notes.filter_map(|note| match note {
+        Note::Asked(asked) if asked.once => Some(cut(&asked.question.to_string(), 400)),
+        _ => None,
+    });
+    once.collect()
+}
+
+/// The end of a step that was taken up again and went otherwise, or came to what nobody knows.
+fn taken_up(
+    step: &Step,
+    skill: &Skill,
+    run: &Run,
+    error: &CallError,
+    done_once: &[String],
+) -> Option<Failed> {
+    let began = run.in_flight.as_ref()?.began;
+    let (cause, instead) = match error {
+        CallError::Diverged {
+            number,
+            recorded,
+            asked,
+        } => {
+            let report = Divergence {
+                call: *number,
+                recorded: cut(recorded, QUESTION_BYTES_MAX),
+                asked: cut(asked, QUESTION_BYTES_MAX),
+            };
+            let step = step.clone();
+            (Cause::Passing, Event::Diverged { step, report })
+        }
+        CallError::Unknown { number, what } => {
+            let interrupted = Interrupted {
+                skill: skill.name.clone(),
+                began,
+                number: *number,
+                what: cut(what, QUESTION_BYTES_MAX),
+            };
+            let step = step.clone();
+            (Cause::Setup, Event::EffectUnknown { step, interrupted })
+        }
+        _ => return None,
+    };
+    let diverged = matches!(error, CallError::Diverged { .. });
+    if diverged && !done_once.is_empty() {
+        // Afresh means once more, and that is for a person to say.
+        let text = format!(
+            "{error}\n\nBefore, it had done or begun:\n{}",
+            done_once.join("\n")
+        );
+        let title = "a step that was taken up again did otherwise, after it had done what is not done twice; resuming it begins it afresh";
+        return Some(failed(Cause::Setup, skill.name.as_str(), title, text));
+    }
+    let mut ended = failed(cause, skill.name.as_str(), error.to_string(), "");
+    ended.instead = Some(instead);
+    Some(ended)
 }
 
 /// A policy that was loosened meanwhile does not loosen what the run was opened with.
@@ -215,7 +316,9 @@ fn not_loaded(source: &str, error: &LoadError) -> Failed {
 fn not_answered(source: &str, error: &CallError) -> Failed {
     let cause = match error {
         CallError::WorkerDied { .. } => Cause::Passing,
-        CallError::Confine(_) | CallError::Unrecorded { .. } => Cause::Setup,
+        CallError::Confine(_) | CallError::Unrecorded { .. } | CallError::Unreadable => {
+            Cause::Setup
+        }
         _ => Cause::Skill,
     };
     failed(cause, source, error.to_string(), "")

@@ -105,6 +105,9 @@ pub(crate) fn resumed(run: &mut Run) -> Result<(), String> {
     if run.blocked().is_some() {
         return Err("a grant is missing, and a word gives none".into());
     }
+    if run.interrupted().is_some() {
+        return Err("what happened must be said first".into());
+    }
     let parking = run.parked.take().ok_or("the run is not parked")?;
     run.failures.clear();
     run.merges_lost = 0;
@@ -123,6 +126,7 @@ pub(crate) fn resumed(run: &mut Run) -> Result<(), String> {
         Parking::TasksCancelled { .. } => tasks::begin_again(run),
         Parking::Unclear { .. }
         | Parking::BlockedOnGrant { .. }
+        | Parking::EffectUnknown { .. }
         | Parking::StepFailed { .. }
         | Parking::RolledBack { .. }
         | Parking::BranchBusy { .. } => {}

@@ -276,3 +276,60 @@ fn what_another_process_appends_is_seen_before_the_next_append() {
     one.note(&third, 9, 2, &[b"m".to_vec()]).unwrap();
     assert!(one.note(&third, 10, 1, &[b"other call".to_vec()]).is_ok());
 }
+
+/// A person's word reaches a run that somebody drives, though not in the middle of what is done outside.
+#[test]
+fn a_seized_run_has_another_holder_at_once_and_an_effect_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let (driver, person) = (
+        Journal::open(dir.path()).unwrap(),
+        Journal::open(dir.path()).unwrap(),
+    );
+    let seize = || person.seize(&run("a"), &Owner::this(7), monotonic_ms(), LENGTH_MS);
+    let old = lease(&driver, "a");
+    driver.append(&old, 0, 0, &[b"one".to_vec()]).unwrap();
+    let effect = driver.effect(&old).unwrap();
+    assert!(matches!(seize(), Err(JournalError::Frozen { .. })));
+    driver.append(&old, 1, 0, &[b"two".to_vec()]).unwrap();
+    drop(effect);
+    let new = seize().unwrap();
+    assert!(new.token() > old.token());
+    for refused in tries(&driver, &old) {
+        assert!(
+            matches!(refused, Err(JournalError::Fenced { .. })),
+            "{refused:?}"
+        );
+    }
+    person.append(&new, 2, 0, &[b"three".to_vec()]).unwrap();
+}
+
+#[test]
+fn who_follows_sees_each_event_once_and_in_its_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, other) = (
+        Journal::open(dir.path()).unwrap(),
+        Journal::open(dir.path()).unwrap(),
+    );
+    let (a, b) = (lease(&journal, "a"), lease(&other, "b"));
+    journal.append(&a, 0, 0, &[b"1".to_vec()]).unwrap();
+    let mut follow = other.follow(0).unwrap();
+    let mut news = || {
+        let mut seen = Vec::new();
+        let mut visit = |one: journal::Placed<'_>| seen.push((one.run.to_owned(), one.number));
+        follow.news(&mut visit).unwrap();
+        seen
+    };
+    assert_eq!(news(), [("a".to_owned(), 1)]);
+    assert!(news().is_empty());
+    other
+        .append(&b, 0, 0, &[b"1".to_vec(), b"2".to_vec()])
+        .unwrap();
+    journal.append(&a, 1, 0, &[b"2".to_vec()]).unwrap();
+    let three = [
+        ("b".to_owned(), 1),
+        ("b".to_owned(), 2),
+        ("a".to_owned(), 2),
+    ];
+    assert_eq!(news(), three);
+    assert!(news().is_empty());
+}

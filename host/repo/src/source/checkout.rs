@@ -5,11 +5,13 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use git2::{ErrorCode, Index, Odb, Oid, Repository, RepositoryState};
 
+use super::aside::{self, Lock};
 use super::files::{self, Replacement};
 use super::{Source, git_dir_of, staged, unstaged};
 use crate::error::{Doing, StoreError};
@@ -71,6 +73,9 @@ pub enum LeftReason {
     #[error("it could not be brought up to date ({0})")]
     Failed(String),
 }
+
+/// What the new index is called while it is made.
+const INDEX_ASIDE: &str = "index";
 
 type Obstacle = (LeftReason, Vec<String>);
 
@@ -166,6 +171,16 @@ fn holds(
 }
 
 impl Found {
+    /// Removes what a process that died while it brought the checkout up to date has left.
+    pub(super) fn clear(&self) -> Result<(), StoreError> {
+        aside::clear(&self.git_dir, files::ASIDE, None)?;
+        aside::clear(
+            &self.git_dir,
+            INDEX_ASIDE,
+            Some(&self.git_dir.join("index")),
+        )
+    }
+
     /// What keeps this checkout from going from one commit to another; `store` holds both commits.
     pub(super) fn obstacle(
         &self,
@@ -240,7 +255,7 @@ impl Found {
         if let Some((reason, paths)) = self.in_the_way(&odb, &changes)? {
             return left(reason, paths);
         }
-        let files = self.write(&repo, &odb, &changes)?;
+        let files = self.write(&odb, &changes)?;
         Ok(CheckoutOutcome::Updated { files })
     }
 
@@ -283,12 +298,7 @@ impl Found {
     }
 
     /// Removals first, so that a directory can take the place of a file and the other way round; the index last.
-    fn write(
-        &self,
-        repo: &Repository,
-        odb: &Odb<'_>,
-        changes: &[Difference],
-    ) -> Result<u64, StoreError> {
+    fn write(&self, odb: &Odb<'_>, changes: &[Difference]) -> Result<u64, StoreError> {
         let removed: HashSet<&[u8]> = changes
             .iter()
             .filter(|c| c.old.is_some())
@@ -316,7 +326,23 @@ impl Found {
                 count += 1;
             }
         }
-        let mut index = repo.index().doing("read the index")?;
+        self.write_index(changes)?;
+        Ok(count)
+    }
+
+    /// Under git's lock, as git does it; made aside, so that a lock that is left over is known.
+    fn write_index(&self, changes: &[Difference]) -> Result<(), StoreError> {
+        let target = self.git_dir.join("index");
+        let read = || match fs::read(&target) {
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+            other => other.map_err(|e| StoreError::io("read", &target, e)),
+        };
+        let before = read()?;
+        let draft = aside::path(&self.git_dir, INDEX_ASIDE);
+        if !before.is_empty() {
+            fs::write(&draft, &before).map_err(|e| StoreError::io("write", &draft, e))?;
+        }
+        let mut index = Index::open(&draft).doing("read the index")?;
         for change in changes.iter().filter(|c| c.new.is_none()) {
             let path = Path::new(std::ffi::OsStr::from_bytes(&change.path));
             index.remove(path, 0).doing("update the index")?;
@@ -325,7 +351,13 @@ impl Found {
             self.record(&mut index, change)?;
         }
         index.write().doing("write the index")?;
-        Ok(count)
+        let changed = |why: &str| StoreError::io("write", &target, std::io::Error::other(why));
+        let lock = Lock::take(draft, &target)?
+            .ok_or_else(|| changed("another git process has locked it"))?;
+        if read()? != before {
+            return Err(changed("it was changed just now"));
+        }
+        lock.commit()
     }
 
     fn record(&self, index: &mut Index, change: &Difference) -> Result<(), StoreError> {

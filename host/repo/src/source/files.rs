@@ -9,11 +9,14 @@ use std::path::{Path, PathBuf};
 
 use git2::{IndexEntry, IndexTime, ObjectType, Odb};
 
-use super::line_ends;
+use super::{aside, line_ends};
 use crate::error::StoreError;
 use crate::names;
 use crate::objects;
 use crate::tree::{Difference, EntryKind, Item, MODE_EXECUTABLE, MODE_FILE, MODE_LINK};
+
+/// What a new version is called while it is made.
+pub(super) const ASIDE: &str = "checkout";
 
 /// What has to be done for one path.
 pub(super) enum Replacement {
@@ -112,7 +115,7 @@ pub(super) fn write(
         // Its files are gone by now; what is left are directories.
         remove_empty(&path).map_err(|e| StoreError::io("remove", &path, e))?;
     }
-    let aside = git_dir.join(format!("moat-checkout-{}", std::process::id()));
+    let aside = aside::path(git_dir, ASIDE);
     put(&aside, new, content)?;
     match fs::rename(&aside, &path) {
         Ok(()) => Ok(()),

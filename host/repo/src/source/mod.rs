@@ -1,5 +1,7 @@
 //! The user's own repository: found where the user says, read, and written only by `publish`.
 
+mod aside;
+mod branch;
 mod checkout;
 mod error;
 mod files;

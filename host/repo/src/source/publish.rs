@@ -10,17 +10,15 @@ use std::fs::File;
 use std::path::PathBuf;
 
 use flow::id::CommitId;
-use git2::{ErrorCode, Oid, ReferenceType, Repository};
+use git2::{Oid, ReferenceType, Repository};
 
+use super::branch::{self, Move};
 use super::checkout::{self, Checkout, LeftReason};
-use super::{PATHS_MAX, Source, SourceError};
+use super::{PATHS_MAX, Source, SourceError, aside};
 use crate::error::{Doing, StoreError};
 use crate::harden::{self, Part};
-use crate::kept::patiently;
 use crate::mirror::Mirror;
 use crate::objects;
-
-const REFLOG: &str = "moat: fast-forward";
 
 /// What a publication did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,6 +99,9 @@ impl Source {
         new: &CommitId,
     ) -> Result<Published, PublishError> {
         let _lock = self.lock()?;
+        for checkout in checkout::on_branch(self, branch)? {
+            checkout.clear()?;
+        }
         let actual = self.branch_tip(branch)?;
         let store = mirror.repository()?;
         let (from, to) = (
@@ -182,32 +183,21 @@ impl Source {
         }
         let written = objects::copy_reachable(store, &repo, to, &[from])?;
         objects::flush(&self.common_dir.join("objects"), &written)?;
-        match patiently(|| {
-            repo.reference_matching(&name, to, true, from, REFLOG)
-                .map(drop)
-        }) {
-            Ok(()) => {}
-            Err(e) if e.code() == ErrorCode::Locked => {
-                let lock = self.common_dir.join(format!("{name}.lock"));
+        match branch::advance(&repo, &self.common_dir, &name, from, to)? {
+            Move::Done => {}
+            Move::Locked => {
                 return Err(PublishError::Locked {
                     branch: branch.to_owned(),
-                    lock,
+                    lock: aside::lock_of(&self.common_dir.join(&name)),
                 });
             }
-            Err(e) if e.code() == ErrorCode::Modified => {
+            Move::Changed => {
                 let (expected, actual) = (objects::commit_id(from)?, self.branch_tip(branch)?);
                 return Err(PublishError::Moved {
                     branch: branch.to_owned(),
                     expected,
                     actual,
                 });
-            }
-            Err(source) => {
-                return Err(StoreError::Git {
-                    doing: "move the branch",
-                    source,
-                }
-                .into());
             }
         }
         // Through to the disk before a journal says that the branch has moved.

@@ -126,23 +126,37 @@ fn runs_that_start_together_share_one_mirror() {
 fn what_a_dead_process_left_half_made_is_swept() {
     let fixture = fixture(&[("a", "1")]);
     let state = fixture.dir.path().join("state2");
-    let (old, young) = (
-        state.join(".mirror.git.new-1-1"),
-        state.join(".mirror.git.new-2-2"),
-    );
-    for path in [&old, &young] {
-        fs::create_dir_all(path.join("objects")).unwrap();
+    let left = state.join(".mirror.git.new-1-1");
+    fs::create_dir_all(left.join("objects")).unwrap();
+    let maker = fs::File::open(&state).unwrap();
+    maker.lock().unwrap();
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| Mirror::open_or_create(&state.join("mirror.git")).unwrap());
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(left.exists(), "its maker lives");
+        drop(maker);
+        other.join().unwrap();
+    });
+    assert!(!left.exists());
+}
+
+#[test]
+fn a_lock_that_a_dead_process_left_in_the_mirror_holds_nobody_up() {
+    let fixture = fixture(&[("a", "1")]);
+    let (tip, tree) = fixture.fetch();
+    let run: RunId = "r-1".parse().unwrap();
+    let mirror = &fixture.mirror;
+    mirror.keep(&run, "base", tip.clone()).unwrap();
+    let kept = mirror.git_dir().join("refs/moat/runs/r-1");
+    for name in ["base", "candidate"] {
+        fs::write(kept.join(format!("{name}.lock")), "").unwrap();
+        mirror.keep(&run, name, tree.clone()).unwrap();
+        fs::write(kept.join(format!("{name}.lock")), "").unwrap();
     }
-    let long_ago = std::time::SystemTime::now() - Duration::from_secs(7200);
-    fs::File::open(&old)
-        .unwrap()
-        .set_modified(long_ago)
-        .unwrap();
-    Mirror::open_or_create(&state.join("mirror.git")).unwrap();
-    assert!(
-        !old.exists() && young.exists(),
-        "another process may still be making the young one"
-    );
+    mirror.release(&run).unwrap();
+    assert_eq!(mirror.kept(&run).unwrap(), []);
+    let mut left = fs::read_dir(&kept).into_iter().flatten();
+    assert!(left.next().is_none(), "no lock is left");
 }
 
 #[test]

@@ -568,6 +568,43 @@ fn a_stale_lock_is_named() {
     assert_eq!(fs::read_to_string(fixture.user().join("a")).unwrap(), "1");
 }
 
+/// What a killed process of ours left is known by its second name; a lock of git's is not.
+#[test]
+fn a_lock_of_a_dead_process_of_ours_is_none() {
+    for (aside, lock) in [("ref", "refs/heads/main.lock"), ("index", "index.lock")] {
+        let fixture = fixture(&[("a", "1")]);
+        let (from, _) = fixture.fetch();
+        let to = fixture.change(&from, &[("a", Some("2"))]);
+        let git_dir = fixture.user().join(".git");
+        let own = git_dir.join(format!("moat-{aside}-1"));
+        fs::write(&own, "half").unwrap();
+        fs::hard_link(&own, git_dir.join(lock)).unwrap();
+        fs::write(git_dir.join("moat-checkout-1"), "half").unwrap();
+        let elsewhere = git_dir.join("moat-ref-2");
+        fs::write(&elsewhere, "half").unwrap();
+        fs::hard_link(&elsewhere, git_dir.join("refs/heads/other.lock")).unwrap();
+        let done = fixture
+            .source()
+            .publish(&fixture.mirror, "main", &from, &to)
+            .unwrap();
+        assert!(done.moved, "{aside}: {done:?}");
+        assert_eq!(fixture.git_status(), "", "{aside}");
+        let log = fixture.run_git(&fixture.user(), &["reflog", "main"]);
+        assert_eq!(log.matches("moat: fast-forward").count(), 1, "{log}");
+        let mut left: Vec<_> = snapshot(&fixture.user())
+            .into_keys()
+            .filter(|p| p.contains("moat") || p.ends_with(".lock"))
+            .collect();
+        left.sort();
+        // That of another branch is that branch's.
+        assert_eq!(
+            left,
+            [".git/moat-ref-2", ".git/refs/heads/other.lock"],
+            "{aside}"
+        );
+    }
+}
+
 #[test]
 fn a_symbolic_branch_is_not_overwritten() {
     let fixture = fixture(&[("a", "1")]);

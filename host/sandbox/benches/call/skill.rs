@@ -8,11 +8,14 @@ use async_trait::async_trait;
 use capability::{Denial, Grant, Manifest, Policy, RawProjectGrant, Running, Source};
 use confine::{Command, Launcher, Limits, Mount, Network};
 use flow::id::Role;
+use sandbox::message::effects::{Effect, EffectsError, Standing};
 use sandbox::message::http::{self, Head, HttpError, Piece};
 use sandbox::message::model::{Alias, ModelError, Request, Response};
 use sandbox::message::process::{self, ProcessError, ProjectCommand};
 use sandbox::message::release::{Health, ReleaseError, Version};
-use sandbox::{Call, Entry, Loaded, Ran, Sandbox, SandboxConfig, Services, Session, View};
+use sandbox::{
+    Call, Entry, Loaded, Question, Ran, Sandbox, SandboxConfig, Services, Session, View,
+};
 use serde_json::{Value, json};
 
 /// The same component as a skill.
@@ -56,7 +59,7 @@ impl Skill {
 
     pub(crate) async fn call(&self, session: &mut Session, input: &str) -> String {
         let input: Value = serde_json::from_str(input).unwrap();
-        let answer = session.call(Role::Job, input, vec![], &Nothing).await;
+        let answer = session.call(Role::Job, input, vec![], &Nothing, None).await;
         answer.unwrap().output["ok"].as_str().unwrap().to_owned()
     }
 
@@ -67,6 +70,7 @@ impl Skill {
             view: Some(self.view.clone()),
             grant: self.grant.clone(),
             env: vec![],
+            recording: None,
         };
         let answer = self.sandbox.call(&self.loaded, call, Arc::new(Nothing));
         assert_eq!(answer.await.unwrap().output, json!({"ok": "1"}));
@@ -194,7 +198,9 @@ impl Services for Nothing {
         None
     }
 
-    async fn chat(&self, _: Request) -> Result<Response, ModelError> {
+    fn replayed(&self, _: &Question, _: &[Value], _: &[(Denial, u32)]) {}
+
+    async fn chat(&self, _: Request, _: u64) -> Result<Response, ModelError> {
         Err(ModelError::NotConfigured)
     }
 
@@ -202,7 +208,7 @@ impl Services for Nothing {
         None
     }
 
-    async fn request(&self, _: http::Request) -> Result<Head, HttpError> {
+    async fn request(&self, _: http::Request, _: u64) -> Result<Head, HttpError> {
         Err(HttpError::Denied)
     }
 
@@ -213,6 +219,22 @@ impl Services for Nothing {
     fn close_body(&self, _: u64) {}
 
     fn note(&self, _: String) {}
+
+    async fn intend(&self, _: String, _: String, _: u64) -> Result<Standing, EffectsError> {
+        Err(EffectsError::NotIntended)
+    }
+
+    async fn confirm(&self, _: String, _: String) -> Result<(), EffectsError> {
+        Err(EffectsError::NotIntended)
+    }
+
+    async fn withdraw(&self, _: String) -> Result<(), EffectsError> {
+        Err(EffectsError::NotIntended)
+    }
+
+    async fn effects(&self) -> Result<Vec<Effect>, EffectsError> {
+        Ok(vec![])
+    }
 
     async fn versions(&self) -> Result<Vec<Version>, ReleaseError> {
         Err(ReleaseError::NotConfigured)

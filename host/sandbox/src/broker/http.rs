@@ -1,70 +1,110 @@
 //! `wasi:http/outgoing-handler`: requests that the grant allows, and the bodies of their answers.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
-use capability::Grant;
 use capability::header::{Header, PATH_BYTES_MAX, Size};
 use capability::origin::Origin;
+use capability::{Grant, Reach};
 use serde_json::Value;
 
-use crate::broker::{Reply, result};
+use crate::broker::bodies::{Bodies, Next};
+use crate::broker::{Again, Go, Reply, Turn, Unanswered, result};
 use crate::message::http::{
     Asked, BODY_BYTES_MAX, Field, Head, HttpError, Piece, Request, Timeouts,
 };
+use crate::recording::Answered;
 use crate::services::Services;
 
 /// Answers of one call whose bodies are open: each holds a connection of the host. As many as the door gives one call at a time: a guest that
 /// waited there for one more could not read the others meanwhile.
 const BODIES_MAX: usize = 8;
 
-/// The open bodies of one call, by the ids that the services gave them.
-#[derive(Default)]
-pub(crate) struct Bodies(BTreeSet<u64>);
-
-impl Bodies {
-    /// Gives up those that the worker dropped; it cannot know which have ended by themselves.
-    fn close(&mut self, services: &dyn Services, ids: &[u64]) {
-        for id in ids {
-            if self.0.remove(id) {
-                services.close_body(*id);
-            }
-        }
-    }
-
-    /// Gives up all of them: the call has ended.
-    pub(crate) fn close_all(&mut self, services: &dyn Services) {
-        for id in std::mem::take(&mut self.0) {
-            services.close_body(id);
-        }
-    }
-}
+/// What is read of an answer before its head is given, where the request cannot be made again: so much is not lost with the connection.
+const AHEAD_BYTES_MAX: usize = 1 << 20;
 
 pub(crate) async fn answer(
     bodies: &mut Bodies,
-    grant: &Grant,
-    services: &dyn Services,
+    turn: &mut Turn<'_>,
     function: &str,
     args: Vec<Value>,
-) -> Reply {
+) -> Result<Reply, Unanswered> {
     let args = Value::Array(args);
+    let services = turn.services;
     match function {
         "handle" => match serde_json::from_value::<(Asked, Vec<u64>)>(args) {
-            Ok((asked, dropped)) if is_honest(&asked, grant) => {
+            // A body has the number of its lane: there is one in a lane.
+            Ok((asked, dropped))
+                if is_honest(&asked, turn.grant) && !bodies.holds(u64::from(turn.lane())) =>
+            {
                 bodies.close(services, &dropped);
-                handle(bodies, grant, services, asked).await
+                handle(bodies, turn, asked).await
             }
-            _ => Reply::Malformed,
+            _ => Ok(Reply::Malformed),
         },
         "read-body" => match serde_json::from_value::<(u64, Vec<u64>)>(args) {
             // What was dropped is read no more.
-            Ok((id, dropped)) if bodies.0.contains(&id) && !dropped.contains(&id) => {
+            Ok((id, dropped)) if bodies.holds(id) && !dropped.contains(&id) => {
                 bodies.close(services, &dropped);
-                Reply::Done(result(read_body(bodies, services, id).await))
+                Ok(Reply::Done(result(read_body(bodies, services, id).await)))
             }
-            _ => Reply::Malformed,
+            _ => Ok(Reply::Malformed),
         },
-        _ => Reply::Malformed,
+        _ => Ok(Reply::Malformed),
+    }
+}
+
+/// Follows what is answered from the record: which bodies are open, and how far they are read.
+pub(crate) fn again(
+    bodies: &mut Bodies,
+    grant: &Grant,
+    services: &dyn Services,
+    answered: &Answered,
+    args: &[Value],
+) {
+    let [asked, dropped] = args else {
+        return;
+    };
+    let dropped: Vec<u64> = serde_json::from_value(dropped.clone()).unwrap_or_default();
+    bodies.close(services, &dropped);
+    let answer = answered.answer.clone();
+    if answered.question.function == "handle" {
+        let head = answer.get("ok").cloned().map(serde_json::from_value);
+        if let Some(Ok(head)) = head {
+            let request = repeatable(asked.clone(), grant);
+            let request = request.map(|request| (request, answered.question.number));
+            bodies.reopen(&head, answered.ahead.clone(), request);
+        }
+    } else if let (Ok(id), Some(piece)) = (serde_json::from_value(asked.clone()), told(answer)) {
+        bodies.given(id, &piece);
+    }
+}
+
+/// Reads an answer that was given.
+fn told(mut answer: Value) -> Option<Next> {
+    if let Some(piece) = answer.get_mut("ok") {
+        return serde_json::from_value(piece.take()).ok().map(Ok);
+    }
+    serde_json::from_value(answer["err"].take()).ok().map(Err)
+}
+
+/// A request that may be made once more for the rest of its answer.
+fn repeatable(asked: Value, grant: &Grant) -> Option<Request> {
+    let asked: Asked = serde_json::from_value(asked).ok()?;
+    let request = well_formed(asked, grant).ok()?;
+    let path = request.path_and_query.split('?').next().unwrap_or("/");
+    let reach = grant
+        .may_request(&request.origin, &request.method, path)
+        .ok()?;
+    (again_of(&request, &reach) != Again::Never).then_some(request)
+}
+
+/// What may be done about a request that was interrupted.
+fn again_of(request: &Request, reach: &Reach) -> Again {
+    match request.method.as_str() {
+        _ if reach.idempotency.is_some() => Again::Safely,
+        "GET" | "HEAD" | "OPTIONS" => Again::Freely,
+        "PUT" | "DELETE" => Again::Safely,
+        _ => Again::Never,
     }
 }
 
@@ -82,31 +122,57 @@ fn is_honest(asked: &Asked, grant: &Grant) -> bool {
 
 async fn handle(
     bodies: &mut Bodies,
-    grant: &Grant,
-    services: &dyn Services,
+    turn: &mut Turn<'_>,
     asked: Asked,
-) -> Reply {
+) -> Result<Reply, Unanswered> {
     let failed = |error| result::<Head, _>(Err(error));
+    let (grant, services) = (turn.grant, turn.services);
     let request = match well_formed(asked, grant) {
         Ok(request) => request,
-        Err(error) => return Reply::Done(failed(error)),
+        Err(error) => return Ok(Reply::Done(failed(error))),
     };
     let path = request.path_and_query.split('?').next().unwrap_or("/");
-    if let Err(denial) = grant.may_request(&request.origin, &request.method, path) {
-        return Reply::Denied(failed(HttpError::Denied), denial);
+    let reach = match grant.may_request(&request.origin, &request.method, path) {
+        Ok(reach) => reach,
+        Err(denial) => return Ok(Reply::Denied(failed(HttpError::Denied), denial)),
+    };
+    if bodies.len() >= BODIES_MAX {
+        return Ok(Reply::Done(failed(HttpError::OutOfBudget)));
     }
-    if bodies.0.len() >= BODIES_MAX {
-        return Reply::Done(failed(HttpError::OutOfBudget));
+    let again = again_of(&request, &reach);
+    let what = || format!("the request {} {}{path}", request.method, request.origin);
+    if turn.about_to(again, what).await? == Go::Happened {
+        return Ok(Reply::Done(failed(HttpError::BrokeOff)));
     }
-    let head = services.request(request).await;
-    Reply::Done(result(head.and_then(|mut head| {
-        bodies.0.insert(head.id);
-        let whole = for_guest(&mut head.headers);
-        if !whole {
-            bodies.close(services, &[head.id]);
+    let mut head = match services.request(request, turn.number()).await {
+        Ok(head) => head,
+        Err(error) => return Ok(Reply::Done(failed(error))),
+    };
+    if !for_guest(&mut head.headers) {
+        services.close_body(head.id);
+        return Ok(Reply::Done(failed(HttpError::HeadTooLarge)));
+    }
+    let ahead = match again == Again::Never && turn.is_recorded() {
+        true => read_ahead(services, head.id).await,
+        false => Vec::new(),
+    };
+    let live = std::mem::replace(&mut head.id, u64::from(turn.lane()));
+    bodies.open(head.id, live, ahead.clone());
+    turn.read_ahead(ahead);
+    Ok(Reply::Done(result::<_, HttpError>(Ok(head))))
+}
+
+async fn read_ahead(services: &dyn Services, id: u64) -> Vec<Next> {
+    let (mut ahead, mut bytes) = (Vec::new(), 0);
+    while bytes < AHEAD_BYTES_MAX {
+        let piece = services.read_body(id).await;
+        match &piece {
+            Ok(Piece::Bytes(more)) => bytes += more.len(),
+            _ => bytes = AHEAD_BYTES_MAX,
         }
-        whole.then_some(head).ok_or(HttpError::HeadTooLarge)
-    })))
+        ahead.push(piece);
+    }
+    ahead
 }
 
 /// Reads a request, or says what of it cannot be read in one way only.
@@ -144,15 +210,8 @@ fn well_formed(asked: Asked, grant: &Grant) -> Result<Request, HttpError> {
     })
 }
 
-async fn read_body(
-    bodies: &mut Bodies,
-    services: &dyn Services,
-    id: u64,
-) -> Result<Piece, HttpError> {
-    let mut piece = services.read_body(id).await;
-    if !matches!(piece, Ok(Piece::Bytes(_))) {
-        bodies.close(services, &[id]);
-    }
+async fn read_body(bodies: &mut Bodies, services: &dyn Services, id: u64) -> Next {
+    let mut piece = bodies.read(services, id).await;
     if let Ok(Piece::End(trailers)) = &mut piece
         && !for_guest(trailers)
     {

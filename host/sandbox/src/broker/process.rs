@@ -1,55 +1,75 @@
 //! `moat:host/process`: commands on the step's view.
 
-use capability::Grant;
 use capability::RelPath;
 use serde_json::{Value, json};
 
-use crate::broker::{Reply, only, result};
+use crate::broker::{Again, Go, Reply, Turn, Unanswered, only, result};
 use crate::message::process::{Command, Invocation, Output, ProcessError};
-use crate::services::Services;
 
 /// Standard input that a skill may give a command. The engine's own bound on what one host call copies ends the call not far above it.
 const STDIN_BYTES_MAX: usize = 256 << 10;
 
 pub(crate) async fn answer(
-    grant: &Grant,
-    services: &dyn Services,
+    turn: &mut Turn<'_>,
     function: &str,
     args: Vec<Value>,
-) -> Reply {
-    match function {
+) -> Result<Reply, Unanswered> {
+    Ok(match function {
         "run" => match only(args) {
-            Some(command) => run(grant, services, command).await,
+            Some(command) => return run(turn, command).await,
             None => Reply::Malformed,
         },
         "project-commands" => {
-            let offered = grant
+            let offered = turn
+                .grant
                 .project_commands()
-                .filter_map(|(name, _)| services.project_command(name));
+                .filter_map(|(name, _)| turn.services.project_command(name));
             Reply::Done(json!(offered.collect::<Vec<_>>()))
         }
         _ => Reply::Malformed,
-    }
+    })
 }
 
-async fn run(grant: &Grant, services: &dyn Services, command: Command) -> Reply {
+async fn run(turn: &mut Turn<'_>, command: Command) -> Result<Reply, Unanswered> {
+    let grant = turn.grant;
     let asked = match &command.what {
         Invocation::Project(project) => grant.may_run_project(&project.name, &project.extra_args),
         Invocation::Program(program) => grant.may_run_program(&program.program, &program.args),
     };
+    let failed = |error| result::<Output, _>(Err(error));
     let terms = match asked {
         Ok(terms) => terms,
-        Err(denial) => {
-            return Reply::Denied(result::<Output, _>(Err(ProcessError::Denied)), denial);
-        }
+        Err(denial) => return Ok(Reply::Denied(failed(ProcessError::Denied), denial)),
     };
     if let Err(why) = well_formed(&command) {
-        return Reply::Done(result::<Output, _>(Err(ProcessError::Invalid(why))));
+        return Ok(Reply::Done(failed(ProcessError::Invalid(why))));
     }
-    match services.run_command(command, terms).await {
+    // Without a network it changes nothing but a layer that is thrown away.
+    let again = match terms.network {
+        true => Again::Never,
+        false => Again::Freely,
+    };
+    let go = turn.about_to(again, || told(&command)).await?;
+    if go == Go::Happened {
+        let why = "it was interrupted, and did what it does outside: its output is lost";
+        return Ok(Reply::Done(failed(ProcessError::Unavailable(why.into()))));
+    }
+    Ok(match turn.services.run_command(command, terms).await {
         Ok(ran) => Reply::Ran(result::<_, ProcessError>(Ok(ran.output)), ran.denials),
-        Err(error) => Reply::Done(result::<Output, _>(Err(error))),
-    }
+        Err(error) => Reply::Done(failed(error)),
+    })
+}
+
+/// The command, for a person who has to say whether it happened.
+fn told(command: &Command) -> String {
+    let (name, args) = match &command.what {
+        Invocation::Project(project) => (&project.name, &project.extra_args),
+        Invocation::Program(program) => (&program.program, &program.args),
+    };
+    format!(
+        "the command `{name} {}`, which has a network",
+        args.join(" ")
+    )
 }
 
 fn well_formed(command: &Command) -> Result<(), String> {

@@ -1,30 +1,35 @@
 //! `moat:host/release`: releases of the merged tree.
 
-use capability::Grant;
 use serde_json::Value;
 
-use crate::broker::{Reply, result};
+use crate::broker::{Again, Reply, Turn, Unanswered, only, result};
 use crate::message::release::ReleaseError;
-use crate::services::Services;
 
 pub(crate) async fn answer(
-    grant: &Grant,
-    services: &dyn Services,
+    turn: &mut Turn<'_>,
     function: &str,
     args: Vec<Value>,
-) -> Reply {
-    if let Err(denial) = grant.may_release() {
-        return Reply::Denied(result::<(), _>(Err(ReleaseError::Denied)), denial);
+) -> Result<Reply, Unanswered> {
+    if let Err(denial) = turn.grant.may_release() {
+        let error = result::<(), _>(Err(ReleaseError::Denied));
+        return Ok(Reply::Denied(error, denial));
     }
-    Reply::Done(match function {
+    // Each of them looks first, and does nothing where it is done.
+    let again = match function {
+        "versions" | "probe" => Again::Freely,
+        "stage" | "activate" | "deactivate" => Again::Safely,
+        _ => return Ok(Reply::Malformed),
+    };
+    turn.about_to(again, String::new).await?;
+    let services = turn.services;
+    Ok(Reply::Done(match function {
         "versions" => result(services.versions().await),
         "stage" => result(services.stage().await),
-        "activate" => match crate::broker::only(args) {
+        "activate" => match only(args) {
             Some(name) => result(services.activate(name).await),
-            None => return Reply::Malformed,
+            None => return Ok(Reply::Malformed),
         },
         "deactivate" => result(services.deactivate().await),
-        "probe" => result(services.probe().await),
-        _ => return Reply::Malformed,
-    })
+        _ => result(services.probe().await),
+    }))
 }

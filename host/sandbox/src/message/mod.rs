@@ -3,6 +3,7 @@
 //! Frames are a 4-byte little-endian length and that many bytes of JSON. WIT values become JSON by their types: records are objects with the
 //! WIT names, variants `"case"` or `{"case": value}`, options the value or null, results `{"ok": …}` or `{"err": …}`.
 
+pub mod effects;
 pub mod http;
 pub mod model;
 pub mod process;
@@ -12,6 +13,8 @@ use std::io::Read;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::recording::{Began, Times};
 
 /// No frame is larger: a result or a host call's arguments, as JSON.
 pub const FRAME_BYTES_MAX: usize = 96 << 20;
@@ -62,6 +65,10 @@ pub(crate) struct RunRequest {
     pub(crate) input: Value,
     pub(crate) limits: capability::Limits,
     pub(crate) env: Vec<(String, String)>,
+    /// The guest's chance and time.
+    pub(crate) began: Began,
+    /// How its time went as far as that is recorded.
+    pub(crate) recorded: Times,
 }
 
 /// What the guest's file system holds.
@@ -83,18 +90,48 @@ pub(crate) enum ToBroker {
     /// It could not be compiled, or not opened.
     Failed(String),
     /// A call of a host function.
-    Call {
-        interface: String,
-        function: String,
-        args: Vec<Value>,
-    },
+    Call(HostCall),
     /// The end.
     Done(Box<Done>),
+}
+
+/// A call of a host function, as the worker tells it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct HostCall {
+    pub(crate) interface: String,
+    pub(crate) function: String,
+    pub(crate) args: Vec<Value>,
+    /// See [`crate::Question::lane`].
+    #[serde(default)]
+    pub(crate) lane: u32,
+    /// Lanes that the guest has opened so far.
+    #[serde(default)]
+    pub(crate) begun: u32,
+    /// What the guest knows of time.
+    #[serde(default)]
+    pub(crate) time: Times,
+}
+
+impl HostCall {
+    /// In the guest's own lane.
+    pub(crate) fn new(interface: &str, function: &str, args: Vec<Value>) -> HostCall {
+        HostCall {
+            interface: interface.into(),
+            function: function.into(),
+            args,
+            lane: 0,
+            begun: 0,
+            time: Times::default(),
+        }
+    }
 }
 
 /// How a call ended, as the worker tells it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Done {
+    /// Lanes that the guest has opened.
+    #[serde(default)]
+    pub(crate) begun: u32,
     pub(crate) outcome: Result<Value, Failure>,
     pub(crate) fuel: u64,
     pub(crate) peak_memory_bytes: u64,

@@ -19,10 +19,10 @@ use wasmtime_wasi_http::{
     WasiHttpHooks, WasiHttpView,
 };
 
-use crate::message::ToBroker;
+use crate::message::HostCall;
 use crate::message::http::{Asked, BODY_BYTES_MAX, Field, Head, HttpError, INTERFACE, Piece};
-use crate::worker::Broker;
 use crate::worker::link::Guest;
+use crate::worker::{Account, Broker};
 
 /// Headers of one message as the engine counts them, with what each costs in memory. The broker takes less; beyond this a guest is ended.
 const FIELD_BYTES_MAX: usize = 64 << 10;
@@ -38,11 +38,12 @@ pub(crate) struct Http {
 
 impl Http {
     /// For one call, which may send so many bytes of bodies.
-    pub(crate) fn new(broker: Broker, sent_bytes: u64) -> Http {
+    pub(crate) fn new(broker: Broker, account: Account, sent_bytes: u64) -> Http {
         let mut ctx = WasiHttpCtx::new();
         ctx.set_field_size_limit(FIELD_BYTES_MAX);
         let call = Arc::new(Call {
             broker,
+            account,
             turn: Arc::default(),
             dropped: Mutex::default(),
             left_bytes: AtomicU64::new(sent_bytes),
@@ -96,9 +97,10 @@ impl WasiHttpHooks for Hooks {
         _answered: Finished,
     ) -> Box<dyn Future<Output = Sent> + Send> {
         let call = self.0.clone();
+        let lane = call.account.open_lane();
         Box::new(async move {
             let asked = collect(&call, request, options.unwrap_or_default()).await?;
-            let answer = call.handle(asked).await?;
+            let answer = call.handle(lane, asked).await?;
             let finished: Finished = Box::new(std::future::ready(Ok(())));
             Ok((answer.map(|body| body.boxed_unsync()), finished))
         })
@@ -161,6 +163,7 @@ async fn collect(
 /// What the requests and bodies of one call share.
 struct Call {
     broker: Broker,
+    account: Account,
     /// One of them speaks at a time, so that one thread is enough for all.
     turn: Arc<tokio::sync::Mutex<()>>,
     /// Bodies that nobody will read, to be told with whatever is asked next.
@@ -183,14 +186,18 @@ impl Call {
         Ok(())
     }
 
-    async fn handle(self: &Arc<Call>, asked: Asked) -> Result<Response<Incoming>, Error> {
+    async fn handle(
+        self: &Arc<Call>,
+        lane: u32,
+        asked: Asked,
+    ) -> Result<Response<Incoming>, Error> {
         let asked = serde_json::to_value(asked).map_err(|_| Error::InternalError(None))?;
-        let read = |call: &Arc<Call>, answer: Value| {
+        let read = move |call: &Arc<Call>, answer: Value| {
             let head: Head = read(answer)?;
             // Made here, where it cannot be lost: what is not taken from here is dropped, and so given up.
             let body = Incoming {
                 call: call.clone(),
-                id: Some(head.id),
+                lane: Some(lane),
                 asking: None,
             };
             let mut response = Response::new(body);
@@ -199,12 +206,13 @@ impl Call {
             *response.headers_mut() = header_map(head.headers);
             Ok(response)
         };
-        self.ask("handle", asked, read).await
+        self.ask(lane, "handle", asked, read).await
     }
 
     /// Waits for a turn and for an answer, on a thread where waiting holds nobody up.
     async fn ask<T: Send + 'static>(
         self: &Arc<Call>,
+        lane: u32,
         function: &'static str,
         what: Value,
         read: impl FnOnce(&Arc<Call>, Value) -> Result<T, Error> + Send + 'static,
@@ -216,12 +224,12 @@ impl Call {
             let _turn = turn;
             let dropped =
                 std::mem::take(&mut *call.dropped.lock().unwrap_or_else(PoisonError::into_inner));
-            let asked = ToBroker::Call {
-                interface: INTERFACE.into(),
-                function: function.into(),
-                args: vec![what, json!(dropped)],
+            let args = vec![what, json!(dropped)];
+            let asked = HostCall {
+                lane,
+                ..HostCall::new(INTERFACE, function, args)
             };
-            let answer = call.broker.ask_unless(&call.over, &asked);
+            let answer = call.broker.ask_unless(&call.over, &call.account, asked);
             read(&call, answer.map_err(|_| Error::InternalError(None))?)
         });
         asking.await
@@ -240,8 +248,8 @@ fn read<T: DeserializeOwned>(mut answer: Value) -> Result<T, Error> {
 /// The body of an answer, read piece by piece as the guest asks for it.
 struct Incoming {
     call: Arc<Call>,
-    /// None once it has ended.
-    id: Option<u64>,
+    /// That of its request, by which it is read; none once it has ended.
+    lane: Option<u32>,
     asking: Option<Asking>,
 }
 
@@ -255,20 +263,20 @@ impl Body for Incoming {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let Some(id) = self.id else {
+        let Some(lane) = self.lane else {
             return Poll::Ready(None);
         };
         let call = self.call.clone();
         let asking = self.asking.get_or_insert_with(|| {
             Box::pin(async move {
-                call.ask("read-body", json!(id), |_, answer| read(answer))
+                call.ask(lane, "read-body", json!(lane), |_, answer| read(answer))
                     .await
             })
         });
         let piece = ready!(asking.as_mut().poll(context));
         self.asking = None;
         if !matches!(piece, Ok(Piece::Bytes(_))) {
-            self.id = None;
+            self.lane = None;
         }
         Poll::Ready(match piece {
             Ok(Piece::Bytes(bytes)) => Some(Ok(Frame::data(bytes.into()))),
@@ -281,9 +289,10 @@ impl Body for Incoming {
 
 impl Drop for Incoming {
     fn drop(&mut self) {
-        if let Some(id) = self.id {
+        if let Some(lane) = self.lane {
             let dropped = self.call.dropped.lock();
-            dropped.unwrap_or_else(PoisonError::into_inner).push(id);
+            let mut dropped = dropped.unwrap_or_else(PoisonError::into_inner);
+            dropped.push(u64::from(lane));
         }
     }
 }

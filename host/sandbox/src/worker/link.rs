@@ -9,11 +9,11 @@ use wasmtime_wasi::p2::bindings;
 use wasmtime_wasi::random::WasiRandom;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-use crate::message::ToBroker;
+use crate::message::HostCall;
 use crate::message::http::INTERFACE as HTTP;
 use crate::worker::http::Http;
 use crate::worker::limiter::Limiter;
-use crate::worker::{Broker, value};
+use crate::worker::{Account, Broker, value};
 
 /// What the guest's store holds.
 pub(crate) struct Guest {
@@ -21,6 +21,7 @@ pub(crate) struct Guest {
     pub(crate) table: ResourceTable,
     pub(crate) limiter: Limiter,
     pub(crate) broker: Broker,
+    pub(crate) account: Account,
     pub(crate) http: Http,
 }
 
@@ -97,12 +98,10 @@ fn forward(
         .map(|param| value::to_json(param, 0))
         .collect::<Result<_, _>>()
         .map_err(wasmtime::Error::msg)?;
-    let call = ToBroker::Call {
-        interface: interface.into(),
-        function: function.into(),
-        args,
-    };
-    let answer = store.data().broker.ask(&call)?;
+    let guest = store.data();
+    let answer = guest
+        .broker
+        .ask(&guest.account, HostCall::new(interface, function, args))?;
     if let (Some(slot), Some(ty)) = (results.first_mut(), wanted) {
         *slot = value::from_json(&answer, ty, "answer", 0).map_err(wasmtime::Error::msg)?;
     }

@@ -1,5 +1,6 @@
 //! The worker: a confined process that compiles one component, or opens one and runs calls of it, and talks to the broker over descriptor 3.
 
+mod clock;
 mod engine;
 mod http;
 mod limiter;
@@ -10,10 +11,14 @@ mod value;
 use std::io::{BufReader, Error, Write as _};
 use std::os::fd::FromRawFd as _;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::message::{ToBroker, ToWorker, frame, read_frame};
+use serde_json::Value;
+
+use crate::message::{HostCall, ToBroker, ToWorker, frame, read_frame};
+use crate::recording::{Began, Times};
+use crate::worker::clock::Clock;
 use crate::worker::run::Opened;
 
 pub(crate) use engine::identity;
@@ -38,28 +43,55 @@ pub fn enter_worker_if_asked() {
     }
 }
 
+/// What each host call of one call tells beside what it asks.
+#[derive(Clone)]
+pub(crate) struct Account {
+    pub(crate) clock: Clock,
+    lanes: Arc<AtomicU32>,
+}
+
+impl Account {
+    pub(crate) fn new(began: &Began, recorded: Times) -> Account {
+        Account {
+            clock: Clock::new(began, recorded),
+            lanes: Arc::default(),
+        }
+    }
+
+    /// Opens a lane: by the guest's own thread, so that they come in the same order each time.
+    pub(crate) fn open_lane(&self) -> u32 {
+        self.lanes.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// How many were opened.
+    pub(crate) fn begun(&self) -> u32 {
+        self.lanes.load(Ordering::Relaxed)
+    }
+}
+
 /// The connection to the broker. One request is under way at any time.
 #[derive(Clone)]
 pub(crate) struct Broker(Arc<Mutex<BufReader<UnixStream>>>);
 
 impl Broker {
     /// Asks for a host function and waits for its answer.
-    pub(crate) fn ask(&self, call: &ToBroker) -> std::io::Result<serde_json::Value> {
+    pub(crate) fn ask(&self, account: &Account, call: HostCall) -> std::io::Result<Value> {
         let mut stream = self.stream()?;
-        Broker::ask_on(&mut stream, call)
+        Broker::ask_on(&mut stream, account, call)
     }
 
     /// Asks, unless what it would be asked for is over: no call is made in the name of the next one.
     pub(crate) fn ask_unless(
         &self,
         over: &AtomicBool,
-        call: &ToBroker,
-    ) -> std::io::Result<serde_json::Value> {
+        account: &Account,
+        call: HostCall,
+    ) -> std::io::Result<Value> {
         let mut stream = self.stream()?;
         if over.load(Ordering::Acquire) {
             return Err(Error::other("the call has ended"));
         }
-        Broker::ask_on(&mut stream, call)
+        Broker::ask_on(&mut stream, account, call)
     }
 
     /// Waits for what is being asked, and has [`Broker::ask_unless`] ask no more.
@@ -70,10 +102,14 @@ impl Broker {
 
     fn ask_on(
         stream: &mut BufReader<UnixStream>,
-        call: &ToBroker,
-    ) -> std::io::Result<serde_json::Value> {
+        account: &Account,
+        mut call: HostCall,
+    ) -> std::io::Result<Value> {
+        // Told while nobody else can ask: what is told of time comes in its order.
+        call.time = account.clock.told();
+        call.begun = account.begun();
         // In one write: two would wake the broker twice.
-        stream.get_mut().write_all(&frame(call)?)?;
+        stream.get_mut().write_all(&frame(&ToBroker::Call(call))?)?;
         match read_frame(stream)? {
             Some(ToWorker::Answer(value)) => Ok(value),
             _ => Err(Error::other("the broker sent no answer")),

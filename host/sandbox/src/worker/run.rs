@@ -2,19 +2,21 @@
 
 use std::time::Duration;
 
+use chacha20::rand_core::{Rng as _, SeedableRng as _};
+use chacha20::{ChaCha8Rng, ChaCha20Rng};
 use flow::id::Role;
 use serde_json::Value;
 use wasmtime::component::{Component, Instance, InstancePre, ResourceTable, Val};
 use wasmtime::{Engine, Store, Trap};
 use wasmtime_wasi::p2::pipe::{MemoryInputPipe, MemoryOutputPipe};
-use wasmtime_wasi::{FsPerms, I32Exit, WasiCtx};
+use wasmtime_wasi::{FsPerms, I32Exit, WasiCtx, WasiCtxBuilder};
 
 use crate::imports::role_interface;
 use crate::message::{Done, Failure, Files, OpenRequest, RunRequest};
 use crate::worker::http::Http;
 use crate::worker::limiter::Limiter;
 use crate::worker::link::{Guest, linker};
-use crate::worker::{Broker, COMPILED, COMPONENT, OUT, VIEW, engine, value};
+use crate::worker::{Account, Broker, COMPILED, COMPONENT, OUT, VIEW, engine, value};
 
 /// How often a running guest is asked whether its time is up.
 const TICK: Duration = Duration::from_millis(10);
@@ -69,6 +71,7 @@ impl Opened {
         };
         let outcome = self.call(&mut store, &request);
         store.data().http.end();
+        let begun = store.data().account.begun();
         let fuel = request.limits.fuel - store.get_fuel().unwrap_or(0).min(request.limits.fuel);
         let limiter = &store.data().limiter;
         let outcome = outcome.map_err(|failure| match failure {
@@ -77,6 +80,7 @@ impl Opened {
             other => other,
         });
         Done {
+            begun,
             outcome,
             fuel,
             peak_memory_bytes: limiter.peak_bytes(),
@@ -91,8 +95,12 @@ impl Opened {
         printed: &MemoryOutputPipe,
     ) -> wasmtime::Result<Store<Guest>> {
         let limits = &request.limits;
+        let account = Account::new(&request.began, request.recorded.clone());
         let mut wasi = WasiCtx::builder();
+        chance(&mut wasi, request.began.seed);
         wasi.allow_blocking_current_thread(true)
+            .wall_clock(account.clock.clone())
+            .monotonic_clock(account.clock.clone())
             .max_random_size(64 * 1024)
             .stdout(printed.clone())
             .stderr(printed.clone())
@@ -114,7 +122,8 @@ impl Opened {
             table,
             limiter: Limiter::new(limits.memory_bytes),
             broker: self.broker.clone(),
-            http: Http::new(self.broker.clone(), limits.sent_bytes),
+            http: Http::new(self.broker.clone(), account.clone(), limits.sent_bytes),
+            account,
         };
         let mut store = Store::new(&self.engine, guest);
         store.limiter(|guest| &mut guest.limiter);
@@ -155,9 +164,20 @@ impl Opened {
     }
 }
 
+/// All that is random to a guest, from one seed.
+fn chance(wasi: &mut WasiCtxBuilder, seed: [u8; 32]) {
+    let mut source = ChaCha20Rng::from_seed(seed);
+    let mut seed = [0; 16];
+    source.fill_bytes(&mut seed);
+    wasi.insecure_random_seed(u128::from_le_bytes(seed))
+        .insecure_random(ChaCha8Rng::from_rng(&mut source))
+        .secure_random(source);
+}
+
 /// The end of something that never ran.
 fn never_ran(failure: Failure) -> Done {
     Done {
+        begun: 0,
         outcome: Err(failure),
         fuel: 0,
         peak_memory_bytes: 0,

@@ -24,6 +24,7 @@ async fn call(what: &str, manifest: &str) -> (Result<Answer, CallError>, Place) 
         view: None,
         grant,
         env: vec![],
+        recording: None,
     };
     let answer = hostile
         .sandbox

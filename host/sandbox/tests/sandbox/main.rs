@@ -11,6 +11,7 @@ mod hostile;
 mod http;
 mod ordinary;
 mod place;
+mod replay;
 mod session;
 mod tricks;
 mod wasi;
@@ -375,6 +376,7 @@ async fn a_killed_worker_is_an_error_of_its_call_only() {
         view: Some(place.view()),
         grant: grant.clone(),
         env: vec![],
+        recording: None,
     };
     let sleeping = place
         .sandbox

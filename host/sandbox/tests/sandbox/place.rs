@@ -8,11 +8,15 @@ use async_trait::async_trait;
 use capability::denial::Capability;
 use capability::{Denial, Grant, Manifest, Policy, RawProjectGrant, Running, Source};
 use confine::Launcher;
+use sandbox::message::effects::{Effect, EffectsError, Standing};
 use sandbox::message::http::{self, Head, HttpError, Piece};
 use sandbox::message::model::{Alias, ModelError, Request, Response, StopReason, Usage};
 use sandbox::message::process::{Command, Ending, Output, ProcessError, ProjectCommand};
 use sandbox::message::release::{Health, ReleaseError, Version};
-use sandbox::{Answer, Call, CallError, Entry, Ran, Sandbox, SandboxConfig, Services, View};
+use sandbox::{
+    Answer, Call, CallError, Entry, Question, Ran, Recording, Sandbox, SandboxConfig, Services,
+    View,
+};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -55,6 +59,10 @@ pub static PROBE: LazyLock<Vec<u8>> = LazyLock::new(|| {
 pub struct Seen {
     pub commands: Mutex<Vec<(Command, Running)>>,
     pub chats: Mutex<Vec<Request>>,
+    /// Of the chats.
+    pub numbers: Mutex<Vec<u64>>,
+    /// Answers that were given from a record.
+    pub replayed: Mutex<u64>,
     pub notes: Mutex<u64>,
     pub web: Web,
     pub heard: Mutex<Vec<(Entry, Option<Denial>)>>,
@@ -93,8 +101,13 @@ impl Services for Seen {
         })
     }
 
-    async fn chat(&self, request: Request) -> Result<Response, ModelError> {
+    fn replayed(&self, _call: &Question, _args: &[Value], _denials: &[(Denial, u32)]) {
+        *self.replayed.lock().unwrap() += 1;
+    }
+
+    async fn chat(&self, request: Request, number: u64) -> Result<Response, ModelError> {
         self.chats.lock().unwrap().push(request);
+        self.numbers.lock().unwrap().push(number);
         Ok(Response {
             content: vec![],
             stop: StopReason::EndTurn,
@@ -109,7 +122,7 @@ impl Services for Seen {
         })
     }
 
-    async fn request(&self, request: http::Request) -> Result<Head, HttpError> {
+    async fn request(&self, request: http::Request, _number: u64) -> Result<Head, HttpError> {
         self.web.request(request).await
     }
 
@@ -123,6 +136,22 @@ impl Services for Seen {
 
     fn note(&self, _text: String) {
         *self.notes.lock().unwrap() += 1;
+    }
+
+    async fn intend(&self, _: String, _: String, _: u64) -> Result<Standing, EffectsError> {
+        Err(EffectsError::NotIntended)
+    }
+
+    async fn confirm(&self, _: String, _: String) -> Result<(), EffectsError> {
+        Err(EffectsError::NotIntended)
+    }
+
+    async fn withdraw(&self, _: String) -> Result<(), EffectsError> {
+        Err(EffectsError::NotIntended)
+    }
+
+    async fn effects(&self) -> Result<Vec<Effect>, EffectsError> {
+        Ok(vec![])
     }
 
     async fn versions(&self) -> Result<Vec<Version>, ReleaseError> {
@@ -277,6 +306,15 @@ impl Place {
     }
 
     pub async fn call_with(&self, grant: Arc<Grant>, input: Value) -> Result<Answer, CallError> {
+        self.recorded(grant, input, None).await
+    }
+
+    pub async fn recorded(
+        &self,
+        grant: Arc<Grant>,
+        input: Value,
+        recording: Option<Recording>,
+    ) -> Result<Answer, CallError> {
         let loaded = self.sandbox.load(&PROBE, &grant).await.unwrap();
         let view = View {
             writable: grant.writable(),
@@ -292,6 +330,7 @@ impl Place {
             view: Some(view),
             grant,
             env,
+            recording,
         };
         self.sandbox.call(&loaded, call, self.seen.clone()).await
     }

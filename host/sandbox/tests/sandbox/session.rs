@@ -23,7 +23,9 @@ impl Place {
 
     pub async fn ask(&self, session: &mut Session, input: Value) -> Result<Answer, CallError> {
         let role = flow::id::Role::Job;
-        session.call(role, input, vec![], self.seen.as_ref()).await
+        session
+            .call(role, input, vec![], self.seen.as_ref(), None)
+            .await
     }
 }
 
@@ -62,7 +64,7 @@ async fn each_call_has_its_own_environment_files_and_record() {
     let mut session = place.open(&granted).await;
     let env = vec![("SHOWN".to_owned(), "value".to_owned())];
     let role = flow::id::Role::Job;
-    let shown = session.call(role, json!({"do": "env"}), env, place.seen.as_ref());
+    let shown = session.call(role, json!({"do": "env"}), env, place.seen.as_ref(), None);
     assert_eq!(
         shown.await.unwrap().output,
         json!({"ok": "[[\"SHOWN\",\"value\"]]"})
@@ -157,6 +159,7 @@ async fn an_input_that_does_not_fit_and_an_error_of_the_skill_leave_the_session_
             json!({}),
             vec![],
             place.seen.as_ref(),
+            None,
         )
         .await;
     assert!(

@@ -294,6 +294,7 @@ async fn a_frozen_or_crashed_worker_is_an_error_of_its_call_only() {
             view: Some(place.view()),
             grant: grant.clone(),
             env: vec![],
+            recording: None,
         };
         let sleeping = place
             .sandbox
@@ -357,6 +358,7 @@ async fn what_may_be_changed_is_no_link_to_the_outside() {
             }),
             grant: grant.clone(),
             env: vec![],
+            recording: None,
         };
         let answer = place.sandbox.call(&loaded, call, place.seen.clone()).await;
         let told: Value = answer.map_or(Value::Null, |answer| answer.output);

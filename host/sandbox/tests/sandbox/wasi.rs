@@ -178,6 +178,7 @@ async fn job(place: &Place, program: &Program) -> Ended {
         }),
         grant,
         env: program.env.clone(),
+        recording: None,
     };
     match place.sandbox.call(&loaded, call, place.seen.clone()).await {
         Ok(answer) => Ended::Exited(0, answer.printed),

@@ -24,6 +24,8 @@ struct State {
 /// A body of `left` pieces that are alike, and then its end.
 struct Body {
     piece: Vec<u8>,
+    /// Each piece begins with how many are left.
+    counted: bool,
     left: u64,
     end: Result<Vec<Field>, HttpError>,
 }
@@ -46,6 +48,7 @@ impl Web {
         let mut headers = vec![field("content-type", "text/plain")];
         let mut body = Body {
             piece: b"hello".to_vec(),
+            counted: false,
             left: 1,
             end: Ok(vec![]),
         };
@@ -54,6 +57,15 @@ impl Web {
             "slow" => tokio::time::sleep(Duration::from_secs(3600)).await,
             "pieces" => {
                 body.piece = vec![b'x'; 64 << 10];
+                body.left = number;
+            }
+            "counted" => {
+                body.piece = vec![b'x'; 64 << 10];
+                body.counted = true;
+                body.left = number;
+            }
+            "changing" => {
+                body.piece = format!("{} times", self.count()).into_bytes();
                 body.left = number;
             }
             "broken" => body.end = Err(HttpError::BrokeOff),
@@ -86,7 +98,11 @@ impl Web {
         let body = state.open.get_mut(&id).expect("only what is open is read");
         if body.left > 0 {
             body.left -= 1;
-            return Ok(Piece::Bytes(body.piece.clone()));
+            let mut piece = body.piece.clone();
+            if body.counted {
+                piece[..8].copy_from_slice(&body.left.to_le_bytes());
+            }
+            return Ok(Piece::Bytes(piece));
         }
         body.end.clone().map(Piece::End)
     }

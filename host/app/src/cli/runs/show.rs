@@ -42,7 +42,8 @@ impl Show {
 fn copy(shared: &Shared, file: &Path) -> anyhow::Result<Exit> {
     let copy = archive::read(file)?;
     let driving = Driving::Then(copy.state);
-    tell(shared, &copy.run, &copy.events, &driving, &Place::Copy)
+    tell(shared, &copy.run, &copy.events, &driving, &Place::Copy)?;
+    Ok(Exit::Done)
 }
 
 fn ours(shared: &Shared, id: &RunId) -> anyhow::Result<Exit> {
@@ -53,7 +54,12 @@ fn ours(shared: &Shared, id: &RunId) -> anyhow::Result<Exit> {
     };
     let driving = Driving::of(&journal, id)?;
     let place = place_of(&shared.home()?, &run);
-    tell(shared, &run, &events, &driving, &place)
+    let open = driver::unconfirmed(&journal, &run.opened.repository)?;
+    tell(shared, &run, &events, &driving, &place)?;
+    if !shared.json && !open.is_empty() {
+        println!("{}", effects::unconfirmed(&open));
+    }
+    Ok(Exit::Done)
 }
 
 /// A run that is not there, and one that is and cannot be read, are two things.
@@ -111,7 +117,7 @@ fn tell(
     events: &[Recorded],
     driving: &Driving,
     place: &Place,
-) -> anyhow::Result<Exit> {
+) -> anyhow::Result<()> {
     let entries = timeline::of(events);
     if !shared.json {
         println!(
@@ -119,7 +125,7 @@ fn tell(
             dossier::of(run, events, driving, place),
             timeline::table(&entries, Look::of_stdout().width)
         );
-        return Ok(Exit::Done);
+        return Ok(());
     }
     let next = match place {
         Place::Copy => Vec::new(),
@@ -137,5 +143,5 @@ fn tell(
             "events": events,
         }))?
     );
-    Ok(Exit::Done)
+    Ok(())
 }

@@ -11,7 +11,7 @@ use catalog::Package;
 use catalog::review::{Proposal, Recorded, Use, recording};
 use clap::Args;
 use driver::{
-    About, CallMeter, CallRecord, House, Party, StepModels, StepNetwork, StepServices, View,
+    About, CallMeter, CallRecord, House, Keys, Party, StepModels, StepNetwork, StepServices, View,
 };
 use flow::id::TreeId;
 use flow::money::Reservation;
@@ -208,6 +208,7 @@ impl Place {
             }),
             grant: grant.clone(),
             env: services.env.clone().into_iter().collect(),
+            recording: None,
         };
         let answer = self
             .house
@@ -248,8 +249,11 @@ impl Place {
         quiet: bool,
     ) -> StepServices {
         let watcher = Arc::new(Terminal::new(quiet));
+        let keys = Keys::of_call();
         StepServices {
             record,
+            account: None,
+            keys: keys.clone(),
             house: self.house.clone(),
             project: self.project.clone(),
             env: driver::granted_env(&self.project, grant),
@@ -260,6 +264,7 @@ impl Place {
                 self.house.models.clone(),
                 self.project.clone(),
                 meter.clone(),
+                keys,
                 watcher.clone(),
             ),
             network: StepNetwork::new(&self.house.outbound, grant.clone()),

@@ -1,0 +1,90 @@
+//! The record of a step's skill call in the journal: written under the run's lease, read when the step is taken up again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use flow::id::{Digest, RunId};
+use journal::Journal;
+use sandbox::{Note, Recorder};
+use serde::{Deserialize, Serialize};
+
+use crate::context::DriveError;
+use crate::lease::Held;
+use crate::ledger::{Ledger, waiting};
+
+/// A longer entry lies among the blobs, and a reference to it in its place: the table of notes stays one that is quick to read.
+const INLINE_BYTES_MAX: usize = 64 << 10;
+
+/// The transcript of the step that began with this event.
+pub(crate) struct Transcript {
+    journal: Journal,
+    held: Arc<Held>,
+    began: u64,
+    next: AtomicU64,
+}
+
+/// An entry that lies among the blobs.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Elsewhere {
+    blob: Digest,
+}
+
+impl Transcript {
+    /// Opens the transcript of the step under way, and reads what it has.
+    pub(crate) fn open(
+        journal: &Journal,
+        ledger: &Ledger,
+        began: u64,
+    ) -> Result<(Transcript, Vec<Note>), DriveError> {
+        let held = ledger.held().clone();
+        let run = held.lease().run().clone();
+        let mut notes = Vec::new();
+        for kept in journal.notes(&run, began)? {
+            notes.push(read(journal, &run, &kept.body)?);
+        }
+        let transcript = Transcript {
+            journal: journal.clone(),
+            held,
+            began,
+            next: AtomicU64::new(notes.len() as u64 + 1),
+        };
+        Ok((transcript, notes))
+    }
+
+    fn body(&self, note: &Note) -> Result<Vec<u8>, String> {
+        let body = serde_json::to_vec(note).map_err(|error| error.to_string())?;
+        if body.len() <= INLINE_BYTES_MAX {
+            return Ok(body);
+        }
+        let blob = waiting(|| self.journal.put_blob(&body)).map_err(|error| error.to_string())?;
+        serde_json::to_vec(&Elsewhere { blob }).map_err(|error| error.to_string())
+    }
+}
+
+#[async_trait]
+impl Recorder for Transcript {
+    async fn record(&self, notes: Vec<Note>) -> Result<(), String> {
+        let bodies = notes.iter().map(|note| self.body(note));
+        let bodies = bodies.collect::<Result<Vec<_>, String>>()?;
+        let first = self.next.fetch_add(bodies.len() as u64, Ordering::Relaxed);
+        let noted = self
+            .journal
+            .note_soon(self.held.lease(), self.began, first, bodies);
+        noted.await.map_err(|error| error.to_string())
+    }
+}
+
+fn read(journal: &Journal, run: &RunId, body: &[u8]) -> Result<Note, DriveError> {
+    let unreadable = |why: String| DriveError::Unreadable {
+        run: run.to_string(),
+        why,
+    };
+    let Ok(elsewhere) = serde_json::from_slice::<Elsewhere>(body) else {
+        return serde_json::from_slice(body).map_err(|error| unreadable(error.to_string()));
+    };
+    let bytes = journal.get_blob(&elsewhere.blob)?;
+    let bytes = bytes.ok_or_else(|| unreadable(format!("blob {} is gone", elsewhere.blob)))?;
+    serde_json::from_slice(&bytes).map_err(|error| unreadable(error.to_string()))
+}
