@@ -198,7 +198,7 @@ fn what_may_have_happened_is_asked_of_a_person_and_done_once() {
         assert_eq!(output.status.code(), Some(1), "{}", told(&output));
         assert_eq!(server.seen().len(), 1, "nothing is repeated");
         let parked = only_run(house);
-        assert_eq!(parked["state"], "parked");
+        assert_eq!(parked["state"], "unknown");
         let sentence = parked["sentence"].as_str().unwrap();
         let what = format!("POST http://localhost:{}/v1/effect", server.port);
         assert!(sentence.contains(&what), "{sentence}");
@@ -208,7 +208,7 @@ fn what_may_have_happened_is_asked_of_a_person_and_done_once() {
             "{}",
             told(&output)
         );
-        assert_eq!(only_run(house)["state"], "parked");
+        assert_eq!(only_run(house)["state"], "unknown");
         let run = parked["run"].as_str().unwrap();
         let shown = told(&house.moat(&["runs", "show", run]));
         assert!(shown.contains("--happened"), "{shown}");

@@ -150,7 +150,7 @@ fn without_views_nothing_is_done_anywhere() {
     assert_ne!(output.status.code(), Some(0), "{}", told(&output));
     assert_eq!(git(&place.repo, &["rev-parse", "main"]), place.base);
     assert_eq!(git(&place.repo, &["status", "--porcelain"]), "");
-    assert_eq!(place.states()[0].1, "parked", "{}", told(&output));
+    assert_eq!(place.states()[0].1, "failed", "{}", told(&output));
 }
 
 fn are_running(marker: &str) -> usize {
@@ -221,7 +221,7 @@ fn a_task_whose_state_nobody_can_tell_is_left_alone() {
     let state = |run: &str| states.iter().find(|one| one["run"] == run).unwrap()["state"].clone();
     assert_eq!(
         (state(&b), state(&c)),
-        ("unknown".into(), "joined".into()),
+        ("error".into(), "joined".into()),
         "{}",
         told(&output)
     );
