@@ -94,6 +94,7 @@ pub async fn drive_all(
 /// # Errors
 /// [`DriveError`] when the journal cannot be read; a run that this moat cannot read is left out.
 pub fn interrupted(house: &House) -> Result<Vec<RunId>, DriveError> {
+    sweep_ended(house);
     let is_interrupted = |run: &RunId| {
         load(&house.journal, run).is_ok_and(|(state, _)| {
             let due = matches!(
@@ -233,6 +234,25 @@ fn joins(run: &Run, step: &Step) -> bool {
         || matches!(run.stage, Stage::GatesOnTip(_))
 }
 
+/// Views of runs that ended right before their process was killed: nobody drives those again.
+pub(crate) fn sweep_ended(house: &House) {
+    let Ok(entries) = std::fs::read_dir(house.root().join("runs")) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let Some(run) = name.to_str().and_then(|name| name.parse::<RunId>().ok()) else {
+            continue;
+        };
+        let has_ended = !house.journal.is_driven(&run)
+            && load(&house.journal, &run)
+                .is_ok_and(|(state, _)| matches!(state.stage, Stage::Ended(_)));
+        if has_ended && let Err(error) = confine::remove_tree(&house.run_dir(&run)) {
+            tracing::warn!(%run, %error, "views of a run that has ended are left");
+        }
+    }
+}
+
 /// Which views of a run are taken away.
 enum Swept {
     /// Those of holders before this one.
@@ -343,6 +363,7 @@ pub fn resume(
     by: &str,
     watcher: Arc<dyn Watcher>,
 ) -> Result<(), DriveError> {
+    sweep_ended(house);
     let ledger = Ledger::open(house, run, watcher)?;
     let state = ledger.run();
     if let Some(interrupted) = state.interrupted() {
