@@ -152,7 +152,7 @@ fn an_event_of_a_newer_moat_is_refused_by_its_name() {
     let before = bodies(&connection);
     drop(connection);
     let run = listed(&house);
-    assert_eq!(run["state"], "unknown");
+    assert_eq!(run["state"], "error");
     for word in ["resume", "cancel", "show"] {
         let output = house.moat(&["runs", word, run["run"].as_str().unwrap()]);
         assert!(!output.status.success());
