@@ -34,7 +34,7 @@ pub struct Grant {
     /// Of the requests above, those that may go to loopback and private addresses.
     pub(crate) private: BTreeSet<NetworkRule>,
     /// Headers by which the other side knows a request that it has had already, and where that holds. No power: it is as the manifest says.
-    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub(crate) idempotency: BTreeSet<(NetworkRule, String)>,
     pub(crate) credentials: BTreeSet<CredentialGrant>,
     pub(crate) env: BTreeSet<String>,
