@@ -415,20 +415,9 @@ fn kill_workers(mark: &str) -> bool {
 
 fn signal_workers(mark: &str, signal: &str) -> bool {
     let mut found = false;
-    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-        let Ok(line) = std::fs::read(entry.path().join("cmdline")) else {
-            continue;
-        };
-        let ours =
-            line.starts_with(b"/moat") && line.windows(11).any(|part| part == b"moat-worker");
-        if ours && entry.path().join("root/view").join(mark).exists() {
-            let pid = entry.file_name().into_string().unwrap();
-            found |= Program::new("kill")
-                .args([signal, &pid])
-                .status()
-                .unwrap()
-                .success();
-        }
+    for pid in session::workers_with(mark) {
+        let sent = Program::new("kill").args([signal, &pid]).status();
+        found |= sent.unwrap().success();
     }
     found
 }
