@@ -98,6 +98,24 @@ fn an_allocator_that_lies_or_calls_back_is_a_trap() {
         let told = bench.call("realloc", &random(&allocator(body), call));
         told.refused(what, &["trapped", "deadline", "fuel"]);
     }
+    // The host's own function, while the host waits for the allocator: by a table, for the allocator is there before anything is lowered.
+    let asks = |how: &str| {
+        let allocator = format!(
+            r#"(table (export "table") 1 funcref) (type $f (func (param i64 i32)))
+            (func (export "realloc") (param i32 i32 i32 i32) (result i32) {how} (i32.const 4096))"#
+        );
+        let module = format!(
+            r#"{IMPORT_RANDOM} (import "libc" "table" (table 1 funcref)) (elem (i32.const 0) $f)"#
+        );
+        let (imports, lowered) = (RANDOM, LOWER_RANDOM);
+        command_with_realloc(&allocator, imports, lowered, GIVEN, &module, call)
+    };
+    let again = "(call_indirect (type $f) (i64.const 8) (i32.const 16) (i32.const 0))";
+    let told = bench.call("realloc", &wat(&asks(again)));
+    told.refused("the host", &["trapped"]);
+    bench
+        .call("realloc", &wat(&asks("")))
+        .ran("which does not ask");
     // Over its own result's place: what it gets is its own loss.
     let told = bench.call("realloc", &random(&allocator("i32.const 16"), call));
     told.is_sound("on itself");

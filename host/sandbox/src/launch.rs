@@ -9,6 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 
 use crate::message::{FRAME_BYTES_MAX, Files, ToBroker, ToWorker, frame, is_sparse};
+use crate::patience::Patience;
 use crate::session::View;
 use crate::worker;
 
@@ -17,6 +18,7 @@ use crate::worker;
 pub(crate) struct Worker {
     child: confine::Child,
     stream: BufReader<UnixStream>,
+    patience: Patience,
 }
 
 impl Worker {
@@ -68,6 +70,7 @@ impl Worker {
         Ok(Worker {
             child,
             stream: BufReader::new(stream),
+            patience: Patience::new(),
         })
     }
 
@@ -79,6 +82,9 @@ impl Worker {
     /// The next message; `None` at the end of the stream.
     pub(crate) async fn receive(&mut self) -> std::io::Result<Option<ToBroker>> {
         let invalid = |why: String| std::io::Error::new(std::io::ErrorKind::InvalidData, why);
+        if self.stream.buffer().is_empty() {
+            self.patience.wait(self.stream.get_ref());
+        }
         let mut length = [0; 4];
         match self.stream.read_exact(&mut length).await {
             Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),

@@ -10,6 +10,7 @@ mod error;
 mod imports;
 mod launch;
 pub mod message;
+mod patience;
 mod recording;
 mod sandbox;
 mod services;

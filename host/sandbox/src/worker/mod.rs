@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use serde_json::Value;
 
 use crate::message::{HostCall, ToBroker, ToWorker, frame, read_frame};
+use crate::patience::Patience;
 use crate::recording::{Began, Times};
 use crate::worker::clock::Clock;
 use crate::worker::run::Opened;
@@ -71,13 +72,17 @@ impl Account {
 
 /// The connection to the broker. One request is under way at any time.
 #[derive(Clone)]
-pub(crate) struct Broker(Arc<Mutex<BufReader<UnixStream>>>);
+pub(crate) struct Broker(Arc<Mutex<Connection>>);
+
+struct Connection {
+    stream: BufReader<UnixStream>,
+    patience: Patience,
+}
 
 impl Broker {
     /// Asks for a host function and waits for its answer.
     pub(crate) fn ask(&self, account: &Account, call: HostCall) -> std::io::Result<Value> {
-        let mut stream = self.stream()?;
-        Broker::ask_on(&mut stream, account, call)
+        Broker::ask_on(&mut *self.connection()?, account, call)
     }
 
     /// Asks, unless what it would be asked for is over: no call is made in the name of the next one.
@@ -87,21 +92,21 @@ impl Broker {
         account: &Account,
         call: HostCall,
     ) -> std::io::Result<Value> {
-        let mut stream = self.stream()?;
+        let mut connection = self.connection()?;
         if over.load(Ordering::Acquire) {
             return Err(Error::other("the call has ended"));
         }
-        Broker::ask_on(&mut stream, account, call)
+        Broker::ask_on(&mut connection, account, call)
     }
 
     /// Waits for what is being asked, and has [`Broker::ask_unless`] ask no more.
     pub(crate) fn close(&self, over: &AtomicBool) {
-        let _under_way = self.stream();
+        let _under_way = self.connection();
         over.store(true, Ordering::Release);
     }
 
     fn ask_on(
-        stream: &mut BufReader<UnixStream>,
+        connection: &mut Connection,
         account: &Account,
         mut call: HostCall,
     ) -> std::io::Result<Value> {
@@ -109,7 +114,9 @@ impl Broker {
         call.time = account.clock.told();
         call.begun = account.begun();
         // In one write: two would wake the broker twice.
+        let Connection { stream, patience } = connection;
         stream.get_mut().write_all(&frame(&ToBroker::Call(call))?)?;
+        patience.wait(stream.get_ref());
         match read_frame(stream)? {
             Some(ToWorker::Answer(value)) => Ok(value),
             _ => Err(Error::other("the broker sent no answer")),
@@ -117,14 +124,15 @@ impl Broker {
     }
 
     fn tell(&self, message: &ToBroker) -> std::io::Result<()> {
-        self.stream()?.get_mut().write_all(&frame(message)?)
+        let told = frame(message)?;
+        self.connection()?.stream.get_mut().write_all(&told)
     }
 
     fn listen(&self) -> std::io::Result<Option<ToWorker>> {
-        read_frame(&mut *self.stream()?)
+        read_frame(&mut self.connection()?.stream)
     }
 
-    fn stream(&self) -> std::io::Result<MutexGuard<'_, BufReader<UnixStream>>> {
+    fn connection(&self) -> std::io::Result<MutexGuard<'_, Connection>> {
         self.0.lock().map_err(|_| Error::other("poisoned"))
     }
 }
@@ -136,7 +144,10 @@ fn serve() -> std::io::Result<()> {
     )]
     // SAFETY: as above; this process has just begun.
     let stream = unsafe { UnixStream::from_raw_fd(3) };
-    let broker = Broker(Arc::new(Mutex::new(BufReader::new(stream))));
+    let broker = Broker(Arc::new(Mutex::new(Connection {
+        stream: BufReader::new(stream),
+        patience: Patience::new(),
+    })));
     let mut opened = None;
     while let Some(message) = broker.listen()? {
         let told = match (message, &opened) {
