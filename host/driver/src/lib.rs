@@ -28,6 +28,7 @@ mod step;
 mod transcript;
 mod usage;
 mod view;
+mod views;
 
 pub use approvals::{ApprovalError, Approvals, Scope, approve_skill};
 pub use branch::{own_skill, project_of, protected};
@@ -47,3 +48,4 @@ pub use services::{StepServices, granted_env};
 pub use step::gate::{GateRun, run_gate};
 pub use usage::{UsageError, used_by};
 pub use view::{View, ViewError};
+pub use views::{Chosen, Views, Worktrees};
