@@ -50,10 +50,14 @@ fn one(step: &Value, begun: &Instant, told: &[Value]) -> Value {
             json!(fs::read_to_string(step["path"].as_str().unwrap_or("")).unwrap_or_default())
         }
         "chat" => {
+            let message = model::Message {
+                speaker: model::Speaker::User,
+                content: vec![model::Content::Text("go on".into())],
+            };
             let request = model::Request {
                 alias: step["alias"].as_str().unwrap_or("small").into(),
                 system: Some(json!(told).to_string()),
-                messages: vec![],
+                messages: vec![message],
                 tools: vec![],
                 max_tokens: 5,
             };

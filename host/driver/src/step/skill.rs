@@ -89,7 +89,11 @@ pub(crate) async fn call<I: Serialize, O: DeserializeOwned>(
             keys.clone(),
             context.watcher.clone(),
         ),
-        network: StepNetwork::new(&context.house.outbound, grant.clone()),
+        network: StepNetwork::of_run(
+            &context.house.outbound,
+            grant.clone(),
+            context.ledger.held().clone(),
+        ),
         wall,
         watcher: context.watcher.clone(),
         account: Some(StepAccount::new(
