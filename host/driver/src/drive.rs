@@ -224,8 +224,20 @@ async fn perform(context: &mut Context, state: &Run, due: Step) -> Result<(), Dr
         .append(vec![Event::StepStarted { step: due.clone() }])?;
     let came = step::perform(context, &due).await;
     context.turn = Turn::default();
-    let events = came.unwrap_or_else(|ended| ended.events(due));
+    let events = match came {
+        Ok(events) => events,
+        Err(ended) => ended.events(due, is_recorded(context)?),
+    };
     context.ledger.append(events)
+}
+
+/// Whether the step under way has a record.
+fn is_recorded(context: &Context) -> Result<bool, DriveError> {
+    let run = context.ledger.run();
+    Ok(match &run.in_flight {
+        Some(under_way) => (context.house.journal).has_notes(&run.opened.run, under_way.began)?,
+        None => false,
+    })
 }
 
 /// Whether a step belongs to the joining of a task's work, of which there is one at a time in a family.

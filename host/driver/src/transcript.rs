@@ -40,10 +40,7 @@ impl Transcript {
     ) -> Result<(Transcript, Vec<Note>), DriveError> {
         let held = ledger.held().clone();
         let run = held.lease().run().clone();
-        let mut notes = Vec::new();
-        for kept in journal.notes(&run, began)? {
-            notes.push(read(journal, &run, &kept.body)?);
-        }
+        let notes = read(journal, &run, began)?;
         let transcript = Transcript {
             journal: journal.clone(),
             held,
@@ -76,7 +73,14 @@ impl Recorder for Transcript {
     }
 }
 
-fn read(journal: &Journal, run: &RunId, body: &[u8]) -> Result<Note, DriveError> {
+/// What is recorded of the step that began with this event.
+pub(crate) fn read(journal: &Journal, run: &RunId, began: u64) -> Result<Vec<Note>, DriveError> {
+    let kept = journal.notes(run, began)?;
+    let note = |kept: journal::Note| entry(journal, run, &kept.body);
+    kept.into_iter().map(note).collect()
+}
+
+fn entry(journal: &Journal, run: &RunId, body: &[u8]) -> Result<Note, DriveError> {
     let unreadable = |why: String| DriveError::Unreadable {
         run: run.to_string(),
         why,

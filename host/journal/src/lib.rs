@@ -259,6 +259,14 @@ impl Journal {
         read::notes(&self.reader(), run, call).map_err(self.failed())
     }
 
+    /// Whether there are notes on a call.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn has_notes(&self, run: &RunId, call: u64) -> Result<bool, JournalError> {
+        read::has_notes(&self.reader(), run, call).map_err(self.failed())
+    }
+
     /// Reads the events of a run after the one numbered `after`.
     ///
     /// # Errors

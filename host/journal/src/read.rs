@@ -86,6 +86,12 @@ pub(crate) fn notes(
     rows.collect()
 }
 
+pub(crate) fn has_notes(connection: &Connection, run: &RunId, call: u64) -> rusqlite::Result<bool> {
+    connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM transcript WHERE run = ?1 AND call = ?2)")?
+        .query_row(params![run.as_str(), call], |row| row.get(0))
+}
+
 /// In the order of the table itself: one pass over the file.
 pub(crate) fn each(
     connection: &Connection,

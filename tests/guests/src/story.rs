@@ -42,6 +42,7 @@ fn one(step: &Value, begun: &Instant, told: &[Value]) -> Value {
             std::thread::sleep(std::time::Duration::from_millis(ms));
             json!("slept")
         }
+        "panic" => panic!("as asked"),
         "spin" => loop {
             std::hint::black_box(0);
         },

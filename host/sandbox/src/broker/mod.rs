@@ -281,6 +281,13 @@ impl Record {
         self.tape.unplayed(begun, "nothing more: it has ended")
     }
 
+    /// Makes durable what the guest has had so far: its worker is lost, and the call may be taken up again.
+    pub(crate) async fn save(&mut self) {
+        if self.tape.write().await.is_err() {
+            tracing::warn!("the end of a call's record is lost: it is asked for again");
+        }
+    }
+
     /// Notes what became of a host call, and gives its answer.
     async fn account(
         &mut self,
