@@ -14,6 +14,7 @@ mod gates;
 mod grants;
 mod hostile;
 mod house;
+mod leftovers;
 mod models;
 mod network;
 mod obedient;

@@ -23,6 +23,7 @@ use crate::house::House;
 use crate::ledger::{self, Ledger};
 use crate::scheduler::{Party, Turn};
 use crate::step;
+use crate::transcript;
 
 /// Reads a run without driving it.
 ///
@@ -246,8 +247,20 @@ fn joins(run: &Run, step: &Step) -> bool {
         || matches!(run.stage, Stage::GatesOnTip(_))
 }
 
-/// Views of runs that ended right before their process was killed: nobody drives those again.
+/// What processes left that were killed right after their runs had ended: views, and signs of life. Nobody drives those runs again. And their
+/// transcripts, once they are old.
 pub(crate) fn sweep_ended(house: &House) {
+    if let Err(error) = house.journal.sweep() {
+        tracing::warn!(%error, "lock files of processes that died are left");
+    }
+    let old = now_ms().saturating_sub(transcript::KEPT.as_millis() as u64);
+    for run in house.journal.noted_before(old).unwrap_or_default() {
+        if has_ended(house, &run)
+            && let Err(error) = transcript::forget(&house.journal, &run)
+        {
+            tracing::warn!(%run, %error, "transcripts of a run that has ended are left");
+        }
+    }
     let Ok(entries) = std::fs::read_dir(house.root().join("runs")) else {
         return;
     };
@@ -256,13 +269,17 @@ pub(crate) fn sweep_ended(house: &House) {
         let Some(run) = name.to_str().and_then(|name| name.parse::<RunId>().ok()) else {
             continue;
         };
-        let has_ended = !house.journal.is_driven(&run)
-            && load(&house.journal, &run)
-                .is_ok_and(|(state, _)| matches!(state.stage, Stage::Ended(_)));
-        if has_ended && let Err(error) = confine::remove_tree(&house.run_dir(&run)) {
+        if has_ended(house, &run)
+            && let Err(error) = confine::remove_tree(&house.run_dir(&run))
+        {
             tracing::warn!(%run, %error, "views of a run that has ended are left");
         }
     }
+}
+
+fn has_ended(house: &House, run: &RunId) -> bool {
+    let is_over = |(state, _): (Run, Vec<Recorded>)| matches!(state.stage, Stage::Ended(_));
+    !house.journal.is_driven(run) && load(&house.journal, run).is_ok_and(is_over)
 }
 
 /// Which views of a run are taken away.
