@@ -74,10 +74,10 @@ pub(crate) fn again(
         if let (Some(request), Some(head)) = (request, told::<Head>(answer)) {
             handled(bodies, grant, services, answered, request, head);
         }
-    } else if let (Ok(id), Some(piece)) = (serde_json::from_value(asked.clone()), told(answer)) {
-        if let Some((number, bytes)) = bodies.given(id, &piece) {
-            services.received_before(number, bytes);
-        }
+    } else if let (Ok(id), Some(piece)) = (serde_json::from_value(asked.clone()), told(answer))
+        && let Some((number, bytes)) = bodies.given(id, &piece)
+    {
+        services.received_before(number, bytes);
     }
 }
 
