@@ -39,3 +39,4 @@ mod together;
 mod upgrades;
 mod words;
 mod worker;
+mod worktrees;

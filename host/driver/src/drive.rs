@@ -250,6 +250,8 @@ fn joins(run: &Run, step: &Step) -> bool {
 /// What processes left that were killed right after their runs had ended: views, and signs of life. Nobody drives those runs again. And their
 /// transcripts, once they are old.
 pub(crate) fn sweep_ended(house: &House) {
+    // What is left of them holds no base: a lease of one ends with its process.
+    house.views.sweep();
     if let Err(error) = house.journal.sweep() {
         tracing::warn!(%error, "lock files of processes that died are left");
     }

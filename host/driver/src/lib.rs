@@ -28,6 +28,7 @@ mod step;
 mod transcript;
 mod usage;
 mod view;
+mod views;
 
 pub use approvals::{ApprovalError, Approvals, Scope, approve_skill};
 pub use branch::{own_skill, project_of, protected};
@@ -48,3 +49,4 @@ pub use step::gate::{GateRun, run_gate};
 pub use transcript::KEPT as TRANSCRIPTS_KEPT;
 pub use usage::{UsageError, used_by};
 pub use view::{View, ViewError};
+pub use views::{Chosen, Views, Worktrees};
