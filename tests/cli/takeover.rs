@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use journal::Journal;
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::house::{House, git, told};
+use crate::worker::{Told, When, sleep};
 
 const REPORT: &str = "one full hour is charged as two";
 
@@ -129,6 +130,41 @@ fn mirror(house: &House) -> std::path::PathBuf {
     let repositories = std::fs::read_dir(house.home().join("repositories")).unwrap();
     let one = repositories.map(|entry| entry.unwrap().path()).next();
     one.unwrap().join("mirror.git")
+}
+
+#[test]
+fn a_frozen_moat_that_wakes_sends_nothing_for_the_run_that_another_has_ended() {
+    let frozen = Told::new(When::Never);
+    let house = &frozen.asking.house;
+    let [late, _] = frozen.late();
+    let report = frozen.report(&[sleep(1500), late, json!({"do": "chat"})]);
+    let first = house
+        .command(&["run", "--repo", "meter", &report])
+        .env("MOAT_LEASE", "2s")
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    while frozen.asked("/v1/look") == 0 {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    // The guest sleeps, and asks for more while nobody hears it.
+    std::thread::sleep(Duration::from_millis(300));
+    signal(&first, Signal::STOP);
+    let output = taken_over(house, &only_run(house));
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    let sent = || {
+        let asked = ["/v1/effect", "/v1/late"].map(|path| frozen.asked(path));
+        (asked, frozen.asked("/v1/look"), frozen.model.seen().len())
+    };
+    let before = sent();
+    assert_eq!((before.0, before.2), ([1, 1], 2));
+
+    signal(&first, Signal::CONT);
+    let woken = first.wait_with_output().unwrap();
+    assert_eq!(woken.status.code(), Some(1), "{}", told(&woken));
+    assert!(told(&woken).contains("was taken over by another moat"));
+    assert_eq!(sent(), before);
 }
 
 #[test]

@@ -118,15 +118,12 @@ fn mirror(world: &World, run: &str, found: &mut Outcome) {
     }
 }
 
-/// What lies below a directory, by kinds of names, and how many of each. Objects of git lie there in any number, and as drafts of theirs that
-/// nobody reads, which libgit2 leaves behind.
+/// What lies below a directory, by kinds of names, and how many of each. Objects of git lie there in any number.
 fn files(below: &Path, name: &str, found: &mut BTreeMap<String, usize>) {
     for entry in std::fs::read_dir(below).unwrap().flatten() {
         let own = entry.file_name().to_string_lossy().into_owned();
         let name = format!("{name}/{}", steady(&own));
-        let is_object =
-            (name.contains("/objects/#") && own.len() <= 38) || name.contains("/objects/tmp_");
-        if is_object {
+        if name.contains("/objects/#") && own.len() <= 38 {
             continue;
         }
         if entry.file_type().unwrap().is_dir() {

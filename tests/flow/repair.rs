@@ -4,11 +4,12 @@ use flow::Event;
 use flow::effect::{Asking, Interrupted};
 use flow::event::{Cause, Divergence, Parking};
 use flow::money::{Micros, Reservation, Spend};
+use flow::role::Decision;
 use flow::run::Action;
 use flow::step::Step;
 use flow::verdict::Finding;
 
-use crate::script::{Script, failure, pipeline};
+use crate::script::{Script, failure, item, pipeline};
 
 #[test]
 fn the_same_failure_on_the_same_tree_is_no_progress() {
@@ -335,6 +336,81 @@ fn a_step_that_diverged_begins_afresh_and_is_bounded() {
     assert!(
         text.contains("model.chat") && text.contains("process.run"),
         "{text}"
+    );
+}
+
+fn lost(step: &Step, cause: Cause) -> Event {
+    Event::StepInterrupted {
+        step: step.clone(),
+        failure: failure(cause, "the worker died: killed"),
+    }
+}
+
+#[test]
+fn a_step_whose_worker_is_lost_goes_on_from_its_record_three_times_and_then_waits() {
+    let mut script = Script::ready(pipeline());
+    assert!(
+        script
+            .try_event(lost(&Step::Implement { attempt: 1 }, Cause::Passing))
+            .is_err()
+    );
+    let step = script.begin();
+    let first = began(&script);
+    // Each word of a person is three times more.
+    for _ in 0..2 {
+        for round in 1..=4 {
+            let active_ms = script.run.active_ms;
+            script.event(lost(&step, Cause::Passing));
+            assert_eq!(script.run.active_ms, active_ms + 10);
+            assert_eq!(script.run.attempts.len(), 0, "it is no attempt");
+            assert_eq!(script.run.parked.is_some(), round == 4, "round {round}");
+            if round == 4 {
+                assert_eq!(script.next(), Action::AwaitResume);
+                script.event(Event::Resumed { by: "me".into() });
+            }
+            assert_eq!(script.begin(), step);
+            assert_eq!(began(&script), first, "its record holds");
+        }
+    }
+}
+
+#[test]
+fn what_the_machine_lacks_waits_for_a_person_and_the_step_stays_under_way() {
+    for cause in [Cause::Setup, Cause::Budget] {
+        let mut script = Script::ready(pipeline());
+        let step = script.begin();
+        let first = began(&script);
+        script.event(reserved(1, 10, 10));
+        script.event(lost(&step, cause));
+        assert_eq!(script.next(), Action::AwaitResume);
+        script.event(Event::Resumed { by: "me".into() });
+        script.begin();
+        assert_eq!(began(&script), first, "its record holds");
+        script.event(Event::Settled {
+            call: 1,
+            spend: Spend::default(),
+        });
+    }
+}
+
+#[test]
+fn a_run_goes_on_without_a_baseline_whose_worker_is_lost_again_and_again() {
+    let mut script = Script::open(pipeline());
+    script.begin();
+    script.event(Event::Triaged {
+        decision: Decision::Accepted(item()),
+    });
+    let step = script.begin();
+    assert_eq!(step, Step::Baseline);
+    for _ in 0..3 {
+        script.event(lost(&step, Cause::Passing));
+        assert_eq!(script.begin(), step);
+    }
+    script.event(lost(&step, Cause::Passing));
+    assert_eq!(script.run.in_flight, None);
+    assert_eq!(
+        script.next(),
+        Action::Perform(Step::Implement { attempt: 1 })
     );
 }
 

@@ -23,6 +23,7 @@ use crate::house::House;
 use crate::ledger::{self, Ledger};
 use crate::scheduler::{Party, Turn};
 use crate::step;
+use crate::transcript;
 
 /// Reads a run without driving it.
 ///
@@ -224,8 +225,20 @@ async fn perform(context: &mut Context, state: &Run, due: Step) -> Result<(), Dr
         .append(vec![Event::StepStarted { step: due.clone() }])?;
     let came = step::perform(context, &due).await;
     context.turn = Turn::default();
-    let events = came.unwrap_or_else(|ended| ended.events(due));
+    let events = match came {
+        Ok(events) => events,
+        Err(ended) => ended.events(due, is_recorded(context)?),
+    };
     context.ledger.append(events)
+}
+
+/// Whether the step under way has a record.
+fn is_recorded(context: &Context) -> Result<bool, DriveError> {
+    let run = context.ledger.run();
+    Ok(match &run.in_flight {
+        Some(under_way) => (context.house.journal).has_notes(&run.opened.run, under_way.began)?,
+        None => false,
+    })
 }
 
 /// Whether a step belongs to the joining of a task's work, of which there is one at a time in a family.
@@ -234,10 +247,22 @@ fn joins(run: &Run, step: &Step) -> bool {
         || matches!(run.stage, Stage::GatesOnTip(_))
 }
 
-/// Views of runs that ended right before their process was killed: nobody drives those again.
+/// What processes left that were killed right after their runs had ended: views, and signs of life. Nobody drives those runs again. And their
+/// transcripts, once they are old.
 pub(crate) fn sweep_ended(house: &House) {
     // What is left of them holds no base: a lease of one ends with its process.
     house.views.sweep();
+    if let Err(error) = house.journal.sweep() {
+        tracing::warn!(%error, "lock files of processes that died are left");
+    }
+    let old = now_ms().saturating_sub(transcript::KEPT.as_millis() as u64);
+    for run in house.journal.noted_before(old).unwrap_or_default() {
+        if has_ended(house, &run)
+            && let Err(error) = transcript::forget(&house.journal, &run)
+        {
+            tracing::warn!(%run, %error, "transcripts of a run that has ended are left");
+        }
+    }
     let Ok(entries) = std::fs::read_dir(house.root().join("runs")) else {
         return;
     };
@@ -246,13 +271,17 @@ pub(crate) fn sweep_ended(house: &House) {
         let Some(run) = name.to_str().and_then(|name| name.parse::<RunId>().ok()) else {
             continue;
         };
-        let has_ended = !house.journal.is_driven(&run)
-            && load(&house.journal, &run)
-                .is_ok_and(|(state, _)| matches!(state.stage, Stage::Ended(_)));
-        if has_ended && let Err(error) = confine::remove_tree(&house.run_dir(&run)) {
+        if has_ended(house, &run)
+            && let Err(error) = confine::remove_tree(&house.run_dir(&run))
+        {
             tracing::warn!(%run, %error, "views of a run that has ended are left");
         }
     }
+}
+
+fn has_ended(house: &House, run: &RunId) -> bool {
+    let is_over = |(state, _): (Run, Vec<Recorded>)| matches!(state.stage, Stage::Ended(_));
+    !house.journal.is_driven(run) && load(&house.journal, run).is_ok_and(is_over)
 }
 
 /// Which views of a run are taken away.

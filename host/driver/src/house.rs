@@ -1,7 +1,7 @@
 //! What moat has on this machine: its state directory, journal, sandbox, tools, catalog and policy.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use audit::{Trail, TrailError};
@@ -26,6 +26,7 @@ use crate::views::{Views, Worktrees};
 #[derive(Debug)]
 pub struct House {
     root: PathBuf,
+    swept: Once,
     // Before the journal, which its thread uses.
     pub(crate) keeper: Keeper,
     /// The log of runs.
@@ -147,7 +148,13 @@ impl House {
             scheduler: Scheduler::new(root.join("slots"), &policy.at_once),
             policy,
             root,
+            swept: Once::new(),
         })
+    }
+
+    /// Takes away what processes left that were killed, once for as long as this one lives.
+    pub(crate) fn sweep(&self) {
+        self.swept.call_once(|| crate::drive::sweep_ended(self));
     }
 
     /// Lets other moats take a run of this one over after so long without a sign of life, instead of 30 s.

@@ -46,6 +46,7 @@ pub use releases::Releases;
 pub use scheduler::{Party, SlotError};
 pub use services::{StepServices, granted_env};
 pub use step::gate::{GateRun, run_gate};
+pub use transcript::KEPT as TRANSCRIPTS_KEPT;
 pub use usage::{UsageError, used_by};
 pub use view::{View, ViewError};
 pub use views::{Chosen, Views, Worktrees};

@@ -5,13 +5,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use capability::header::alike;
 use capability::{Denial, Grant, Origin};
-use egress::{InvalidRequest, Outbound, ReplyBody, RequestError, Use, Visit};
+use egress::{InvalidRequest, Outbound, ReplyBody, RequestError, StillHeld, Use, Visit};
 use sandbox::message::http::{Field, Head, HttpError, Piece, Request};
+
+use crate::keys::Keys;
+use crate::lease::Held;
 
 /// The network as one call sees it: its own budget, its own connections, nothing of another call's.
 pub struct StepNetwork {
     visit: Arc<Visit>,
     open: Mutex<Open>,
+    /// What requests took whose answers are given from the record, by their numbers.
+    before: Mutex<BTreeMap<u64, egress::Traffic>>,
 }
 
 /// Why there is no answer, or no more of it.
@@ -41,9 +46,20 @@ struct Open {
 impl StepNetwork {
     /// For one call under this grant.
     pub fn new(outbound: &Outbound, grant: Arc<Grant>) -> StepNetwork {
+        StepNetwork::of(outbound.visit(grant))
+    }
+
+    /// For one call of a run: nothing more goes out once the run is another moat's.
+    pub(crate) fn of_run(outbound: &Outbound, grant: Arc<Grant>, held: Arc<Held>) -> StepNetwork {
+        let held: StillHeld = Arc::new(move || held.holds().is_ok());
+        StepNetwork::of(outbound.visit(grant).while_held(held))
+    }
+
+    fn of(visit: Visit) -> StepNetwork {
         StepNetwork {
-            visit: Arc::new(outbound.visit(grant)),
+            visit: Arc::new(visit),
             open: Mutex::default(),
+            before: Mutex::default(),
         }
     }
 
@@ -57,6 +73,64 @@ impl StepNetwork {
         self.visit.used()
     }
 
+    /// What is used of the call's budget.
+    pub(crate) fn traffic(&self) -> egress::Traffic {
+        self.visit.traffic()
+    }
+
+    /// What was used since then.
+    pub(crate) fn since(&self, before: egress::Traffic) -> sandbox::Traffic {
+        let egress::Traffic {
+            requests,
+            sent,
+            received,
+        } = self.visit.traffic().less(before);
+        sandbox::Traffic {
+            requests,
+            sent,
+            received,
+        }
+    }
+
+    /// Takes what a command used out of the call's budget, though it is not run once more.
+    pub(crate) fn used_before(&self, traffic: sandbox::Traffic) {
+        let sandbox::Traffic {
+            requests,
+            sent,
+            received,
+        } = traffic;
+        self.visit.used_before(egress::Traffic {
+            requests,
+            sent,
+            received,
+        });
+    }
+
+    /// The same for a request.
+    pub(crate) fn requested_before(&self, mut request: Request, number: u64, received: u64) {
+        // As long as any.
+        self.put_key(&mut request, || Keys::of_call().key(number, 1));
+        let traffic = egress::Traffic {
+            requests: 1,
+            sent: sent(request).size_bytes(),
+            received,
+        };
+        self.visit.used_before(traffic);
+        lock(&self.before).insert(number, traffic);
+    }
+
+    /// The same for more of its answer.
+    pub(crate) fn received_before(&self, number: u64, bytes: u64) {
+        let more = egress::Traffic {
+            received: bytes,
+            ..egress::Traffic::default()
+        };
+        self.visit.used_before(more);
+        let mut before = lock(&self.before);
+        let one = before.entry(number).or_default();
+        *one = one.plus(more);
+    }
+
     /// Sends a request and waits for the head of its answer.
     ///
     /// # Errors
@@ -64,24 +138,15 @@ impl StepNetwork {
     pub(crate) async fn request(
         &self,
         mut request: Request,
+        number: u64,
         key: impl FnOnce() -> String,
     ) -> Result<Head, Unanswered> {
         let origin = request.origin.clone();
         self.put_key(&mut request, key);
-        let timeouts = egress::Timeouts {
-            connect: request.timeouts.connect,
-            first_byte: request.timeouts.first_byte,
-            between_bytes: request.timeouts.between_bytes,
-        };
-        let sent = egress::Request {
-            method: request.method,
-            origin: request.origin,
-            path_and_query: request.path_and_query,
-            headers: pairs(request.headers),
-            body: request.body,
-            timeouts,
-        };
-        let reply = self.visit.send(sent).await.map_err(|error| {
+        // Made once more, for the rest of its answer: it takes the place of the first.
+        let before = lock(&self.before).remove(&number);
+        self.visit.give_back(before.unwrap_or_default());
+        let reply = self.visit.send(sent(request)).await.map_err(|error| {
             // For the author: the guest is told the case alone.
             tracing::warn!(%origin, %error, "a request of a skill has no answer");
             Unanswered::of(&error, &origin)
@@ -140,7 +205,27 @@ impl StepNetwork {
     }
 
     fn open(&self) -> MutexGuard<'_, Open> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.open)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A request as the door takes it.
+fn sent(request: Request) -> egress::Request {
+    egress::Request {
+        method: request.method,
+        origin: request.origin,
+        path_and_query: request.path_and_query,
+        headers: pairs(request.headers),
+        body: request.body,
+        timeouts: egress::Timeouts {
+            connect: request.timeouts.connect,
+            first_byte: request.timeouts.first_byte,
+            between_bytes: request.timeouts.between_bytes,
+        },
     }
 }
 
@@ -174,7 +259,7 @@ fn case(error: &RequestError) -> HttpError {
         RequestError::TimedOut => HttpError::TimedOut,
         RequestError::TooLarge => HttpError::HeadTooLarge,
         RequestError::OutOfBudget => HttpError::OutOfBudget,
-        RequestError::BrokeOff => HttpError::BrokeOff,
+        RequestError::BrokeOff | RequestError::NotHeld => HttpError::BrokeOff,
         RequestError::SecretEchoed | RequestError::Encoded => HttpError::Withheld,
         RequestError::CredentialUnavailable { .. } => HttpError::NotConfigured,
     }

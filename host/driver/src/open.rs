@@ -149,6 +149,7 @@ pub enum OpenError {
 /// # Errors
 /// [`OpenError`]: nothing was opened.
 pub fn open(house: &House, repository: &Path, report: Report) -> Result<Opened, OpenError> {
+    house.sweep();
     let source = Source::open(repository)?;
     let branch = source.current_branch()?;
     let inspection = source.inspect(&branch)?;

@@ -15,7 +15,7 @@ use sandbox::message::http::{self, Head, HttpError, Piece};
 use sandbox::message::model::{Alias, ModelError, Request, Response};
 use sandbox::message::process::{self, Command, Invocation, Output, ProcessError, ProjectCommand};
 use sandbox::message::release::{Health, ReleaseError, Version};
-use sandbox::{Entry, Question, Ran, Services};
+use sandbox::{Answered, Entry, Ran, Services};
 use serde_json::Value;
 
 use crate::commands::{OnView, Terms, Writes};
@@ -75,7 +75,8 @@ impl Services for StepServices {
         self.record.heard(call, denial).await
     }
 
-    fn replayed(&self, call: &Question, args: &[Value], denials: &[(Denial, u32)]) {
+    fn replayed(&self, answered: &Answered, args: &[Value]) {
+        let call = &answered.question;
         match (call.interface.as_str(), call.function.as_str(), args) {
             ("moat:host/process", "run", [command]) => {
                 if let Ok(command) = serde_json::from_value::<Command>(command.clone()) {
@@ -89,9 +90,18 @@ impl Services for StepServices {
             }
             _ => {}
         }
-        for (denial, times) in denials {
+        for (denial, times) in &answered.denials {
             self.record.count_refused(denial, *times);
         }
+        self.network.used_before(answered.traffic);
+    }
+
+    fn requested_before(&self, request: http::Request, number: u64, received: u64) {
+        self.network.requested_before(request, number, received);
+    }
+
+    fn received_before(&self, number: u64, bytes: u64) {
+        self.network.received_before(number, bytes);
     }
 
     async fn run_command(&self, command: Command, terms: Running) -> Result<Ran, ProcessError> {
@@ -158,6 +168,7 @@ impl Services for StepServices {
         };
         // Noted before: a command that is under way when its call is given up was run all the same.
         self.record.command(&name, self.house.launcher.attainable());
+        let before = self.network.traffic();
         let run = on_view.run(&argv, &command.directory, command.stdin, asked);
         let ran = proxied.told_at_once(run).await;
         let ran = ran.map_err(|why| not_run(&why))?;
@@ -182,7 +193,12 @@ impl Services for StepServices {
             Err(ConfineError::NotFound { .. }) => return Err(ProcessError::NotFound),
             Err(error) => return Err(not_run(&error)),
         };
-        Ok(Ran { output, denials })
+        let traffic = self.network.since(before);
+        Ok(Ran {
+            output,
+            denials,
+            traffic,
+        })
     }
 
     fn project_command(&self, name: &str) -> Option<ProjectCommand> {
@@ -210,7 +226,7 @@ impl Services for StepServices {
 
     async fn request(&self, request: http::Request, number: u64) -> Result<Head, HttpError> {
         let key = || self.keys.key(number, 1);
-        match self.network.request(request, key).await {
+        match self.network.request(request, number, key).await {
             Ok(head) => Ok(head),
             Err(unanswered) => Err(self.unanswered(unanswered).await),
         }

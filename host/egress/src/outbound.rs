@@ -27,7 +27,7 @@ use crate::reply::{Reply, Source, reply};
 use crate::request::{InvalidRequest, Request, RequestError, Timeouts};
 use crate::resolve::Resolver;
 use crate::secrets::Secrets;
-use crate::used::{Ledger, Use};
+use crate::used::{Ledger, Traffic, Use};
 
 /// What a machine's door is made of.
 pub struct Setup {
@@ -63,7 +63,11 @@ pub struct Visit {
     at_one_time: Arc<Semaphore>,
     /// Secrets that went out in this visit: no answer may hold one.
     injected: Watched,
+    held: Option<StillHeld>,
 }
+
+/// Says whether something may still go out in the name of whoever opened the visit: asked right before each request is sent.
+pub type StillHeld = Arc<dyn Fn() -> bool + Send + Sync>;
 
 impl Outbound {
     /// Makes the door.
@@ -93,11 +97,18 @@ impl Outbound {
             pool: Arc::default(),
             at_one_time: Arc::new(Semaphore::new(AT_ONE_TIME)),
             injected: Watched::nothing(),
+            held: None,
         }
     }
 }
 
 impl Visit {
+    /// Has this asked before each request: a process that stood still may have lost what it sends for.
+    pub fn while_held(mut self, held: StillHeld) -> Visit {
+        self.held = Some(held);
+        self
+    }
+
     /// Sends a request and waits until its answer begins. Redirects are answers: they are not followed.
     ///
     /// # Errors
@@ -124,7 +135,7 @@ impl Visit {
             &request.method,
             path.path(),
             &credentials,
-            size(&request),
+            request.size_bytes(),
         )?;
         let permit = timeout_at(until, Arc::clone(&self.at_one_time).acquire_owned())
             .await
@@ -178,6 +189,21 @@ impl Visit {
         self.ledger.uses()
     }
 
+    /// What is used of the budget.
+    pub fn traffic(&self) -> Traffic {
+        self.ledger.traffic()
+    }
+
+    /// Takes out of the budget what was used of it before this visit was opened, by the same call.
+    pub fn used_before(&self, traffic: Traffic) {
+        self.ledger.amend(|all| all.plus(traffic));
+    }
+
+    /// Puts it back: it is used anew.
+    pub fn give_back(&self, traffic: Traffic) {
+        self.ledger.amend(|all| all.less(traffic));
+    }
+
     /// A host that a credential is for is not spoken to in the clear: what it sets there could be read, and what it answers made up.
     fn refuse_plain(&self, request: &Request) -> Result<(), RequestError> {
         let host = request.origin.host();
@@ -213,6 +239,13 @@ impl Visit {
         Ok(())
     }
 
+    fn refuse_unheld(&self) -> Result<(), RequestError> {
+        match &self.held {
+            Some(held) if !held() => Err(RequestError::NotHeld),
+            _ => Ok(()),
+        }
+    }
+
     /// Asks over a connection that is there, or a new one when there is none or it was closed meanwhile.
     async fn exchange(
         &self,
@@ -233,9 +266,11 @@ impl Visit {
             one.inject(&mut outgoing.headers)?;
         }
         let wait = within(timeouts.first_byte, clamps.first_byte);
+        self.refuse_unheld()?;
         let mut answer = ask(&mut connection, outgoing.clone(), wait, until).await;
         if is_kept && matches!(answer, Err(Failed::Unsent)) {
             connection = self.connect(purpose, timeouts, until).await?;
+            self.refuse_unheld()?;
             answer = ask(&mut connection, outgoing, wait, until).await;
         }
         match answer {
@@ -302,16 +337,6 @@ fn path(text: &str) -> Result<PathAndQuery, RequestError> {
         .ok()
         .filter(|path| plain && path.as_str() == text)
         .ok_or(InvalidRequest::Path.into())
-}
-
-fn size(request: &Request) -> u64 {
-    let headers: usize = request
-        .headers
-        .iter()
-        .map(|(name, value)| name.len() + value.len())
-        .sum();
-    let all = request.method.len() + request.path_and_query.len() + headers + request.body.len();
-    u64::try_from(all).unwrap_or(u64::MAX)
 }
 
 impl fmt::Debug for Outbound {

@@ -22,6 +22,16 @@ pub struct Request {
     pub timeouts: Timeouts,
 }
 
+impl Request {
+    /// What of a call's budget it takes.
+    pub fn size_bytes(&self) -> u64 {
+        let headers = self.headers.iter();
+        let headers: usize = headers.map(|(name, value)| name.len() + value.len()).sum();
+        let all = self.method.len() + self.path_and_query.len() + headers + self.body.len();
+        u64::try_from(all).unwrap_or(u64::MAX)
+    }
+}
+
 /// A guest's own patience. What is not said is the door's.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Timeouts {
@@ -63,6 +73,9 @@ pub enum RequestError {
     /// The call has used up what it may ask for, send or receive.
     #[error("the call's budget of requests or bytes is used up")]
     OutOfBudget,
+    /// Whoever it was to be sent for has lost what it works on to another.
+    #[error("what this is sent for was taken over by another moat")]
+    NotHeld,
     /// The answer broke off, or is none.
     #[error("the answer broke off or is not HTTP")]
     BrokeOff,

@@ -34,6 +34,37 @@ pub struct Use {
     pub received: u64,
 }
 
+/// What is used of a call's budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Traffic {
+    /// Requests.
+    pub requests: u64,
+    /// Bytes of paths, headers and bodies.
+    pub sent: u64,
+    /// Bytes of headers, bodies and trailers.
+    pub received: u64,
+}
+
+impl Traffic {
+    /// Both together.
+    pub fn plus(self, more: Traffic) -> Traffic {
+        Traffic {
+            requests: self.requests.saturating_add(more.requests),
+            sent: self.sent.saturating_add(more.sent),
+            received: self.received.saturating_add(more.received),
+        }
+    }
+
+    /// What is left of it without that.
+    pub fn less(self, other: Traffic) -> Traffic {
+        Traffic {
+            requests: self.requests.saturating_sub(other.requests),
+            sent: self.sent.saturating_sub(other.sent),
+            received: self.received.saturating_sub(other.received),
+        }
+    }
+}
+
 /// A line of a ledger.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Line(usize);
@@ -47,9 +78,7 @@ pub(crate) struct Ledger {
 
 #[derive(Debug, Default)]
 struct Account {
-    requests: u64,
-    sent: u64,
-    received: u64,
+    all: Traffic,
     names: BTreeSet<HostName>,
     uses: Vec<Use>,
 }
@@ -79,10 +108,10 @@ impl Ledger {
         bytes: u64,
     ) -> Result<Line, RequestError> {
         let account = &mut *self.account();
-        let sent = account.sent.saturating_add(bytes);
-        if account.requests >= self.limits.requests
+        let sent = account.all.sent.saturating_add(bytes);
+        if account.all.requests >= self.limits.requests
             || sent > self.limits.sent_bytes
-            || account.received >= self.limits.received_bytes
+            || account.all.received >= self.limits.received_bytes
         {
             return Err(RequestError::OutOfBudget);
         }
@@ -109,8 +138,8 @@ impl Ledger {
                 account.uses.len() - 1
             }
         };
-        account.requests += 1;
-        account.sent = sent;
+        account.all.requests += 1;
+        account.all.sent = sent;
         let one = &mut account.uses[line];
         one.requests += 1;
         one.sent += bytes;
@@ -137,11 +166,11 @@ impl Ledger {
     pub(crate) fn receive(&self, line: Line, bytes: usize) -> Result<(), RequestError> {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         let account = &mut *self.account();
-        account.received = account.received.saturating_add(bytes);
+        account.all.received = account.all.received.saturating_add(bytes);
         if let Some(one) = account.uses.get_mut(line.0) {
             one.received = one.received.saturating_add(bytes);
         }
-        if account.received > self.limits.received_bytes {
+        if account.all.received > self.limits.received_bytes {
             return Err(RequestError::OutOfBudget);
         }
         Ok(())
@@ -149,7 +178,17 @@ impl Ledger {
 
     /// Whether so much more may come.
     pub(crate) fn has_room_for(&self, bytes: u64) -> bool {
-        self.account().received.saturating_add(bytes) <= self.limits.received_bytes
+        self.account().all.received.saturating_add(bytes) <= self.limits.received_bytes
+    }
+
+    pub(crate) fn traffic(&self) -> Traffic {
+        self.account().all
+    }
+
+    /// Changes what is used of the budget; the account keeps its lines.
+    pub(crate) fn amend(&self, amended: impl FnOnce(Traffic) -> Traffic) {
+        let account = &mut *self.account();
+        account.all = amended(account.all);
     }
 
     pub(crate) fn uses(&self) -> Vec<Use> {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::Parking;
 use crate::id::SkillName;
 use crate::money::Spend;
-use crate::run::Run;
+use crate::run::{InFlight, Run};
 use crate::step::Step;
 
 /// Something that a skill does outside and keeps account of, such as one migration of a database.
@@ -69,12 +69,12 @@ pub(crate) fn unknown(
     interrupted: &Interrupted,
     at_ms: u64,
 ) -> Result<(), String> {
-    let under_way = run.in_flight.as_mut();
-    let under_way = under_way.filter(|one| one.step == *step && one.began == interrupted.began);
-    let under_way = under_way.ok_or("this step is not under way")?;
-    let took_ms = at_ms.saturating_sub(under_way.since_ms);
-    under_way.since_ms = at_ms;
-    run.active_ms = run.active_ms.saturating_add(took_ms);
+    let under_way = run.in_flight.as_ref();
+    let is_it = |one: &InFlight| one.step == *step && one.began == interrupted.began;
+    if !under_way.is_some_and(is_it) {
+        return Err("this step is not under way".into());
+    }
+    run.pause(at_ms);
     run.parked = Some(Parking::EffectUnknown {
         interrupted: interrupted.clone(),
     });

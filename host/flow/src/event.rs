@@ -239,6 +239,14 @@ pub enum Event {
         /// Where the two part.
         report: Divergence,
     },
+    /// A step came to no end, for a reason that is not its skill's: its worker was lost, or a store of the host took nothing. It stays under way, and
+    /// goes on from its record.
+    StepInterrupted {
+        /// The step.
+        step: Step,
+        /// Why.
+        failure: Failure,
+    },
     /// A step that was taken up again came to something that may have happened. It waits for a person, under way as it is.
     EffectUnknown {
         /// The step.

@@ -110,6 +110,8 @@ pub struct InFlight {
     pub began: u64,
     /// What people know of its host calls that were interrupted, by number: whether it happened.
     pub resolved: BTreeMap<u64, bool>,
+    /// How often it was interrupted by something else than the end of its driver, since a person last sent it on.
+    pub interruptions: u32,
 }
 
 /// Where a run is.
@@ -356,6 +358,11 @@ impl Run {
                 self.finish(|begun| begun == step, at_ms)?;
                 step::repair::diverged(self, step, report);
             }
+            Event::StepInterrupted { step, failure } => {
+                self.is_under_way(step)?;
+                self.pause(at_ms);
+                step::repair::interrupted(self, step, failure);
+            }
             Event::EffectUnknown { step, interrupted } => {
                 effect::unknown(self, step, interrupted, at_ms)?
             }
@@ -471,6 +478,7 @@ impl Run {
                     step: due,
                     since_ms: at_ms,
                     began: before.as_ref().map_or(number, |before| before.began),
+                    interruptions: before.as_ref().map_or(0, |before| before.interruptions),
                     resolved: before.map(|before| before.resolved).unwrap_or_default(),
                 });
                 Ok(())
@@ -484,6 +492,15 @@ impl Run {
         match under_way.is_some_and(|under_way| under_way.step == *step) {
             true => Ok(()),
             false => Err(format!("`{step}` is not under way")),
+        }
+    }
+
+    /// Counts the time of a step that stays under way while nobody works on it.
+    pub(crate) fn pause(&mut self, at_ms: u64) {
+        if let Some(under_way) = &mut self.in_flight {
+            let took_ms = at_ms.saturating_sub(under_way.since_ms);
+            under_way.since_ms = at_ms;
+            self.active_ms = self.active_ms.saturating_add(took_ms);
         }
     }
 
@@ -560,6 +577,7 @@ impl Event {
             Event::Integrated { .. } => "integrated",
             Event::BudgetGiven { .. } => "budget-given",
             Event::Diverged { .. } => "diverged",
+            Event::StepInterrupted { .. } => "step-interrupted",
             Event::EffectUnknown { .. } => "effect-unknown",
             Event::EffectResolved { .. } => "effect-resolved",
             Event::EffectIntended { .. } => "effect-intended",

@@ -194,6 +194,22 @@ impl Journal {
             || self.0.locks.is_held_by_older(run)
     }
 
+    /// Takes away the lock files of leases whose processes died: of runs that nobody took up after them, such as those that had ended.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn sweep(&self) -> Result<(), JournalError> {
+        let locks = &self.0.locks;
+        for (run, token) in locks.all() {
+            // One that the journal does not know is being taken.
+            let newest = lease::token(&self.reader(), &run).map_err(self.failed())?;
+            if token <= newest && !locks.is_alive(&run, token) {
+                locks.clear(&run, token);
+            }
+        }
+        Ok(())
+    }
+
     /// Appends events after the one numbered `after`, all or none, and returns the last one's number.
     ///
     /// # Errors
@@ -234,21 +250,58 @@ impl Journal {
         number: u64,
         bodies: &[Vec<u8>],
     ) -> Result<(), JournalError> {
-        self.note_soon(lease, call, number, bodies.to_vec()).wait()
+        self.note_soon(lease, call, number, bodies.to_vec(), vec![])
+            .wait()
     }
 
-    /// The same for a task, which awaits the answer.
+    /// The same for a task, which awaits the answer; with them the blobs that they name are kept.
     pub fn note_soon(
         &self,
         lease: &Lease,
         call: u64,
         number: u64,
         bodies: Vec<Vec<u8>>,
+        blobs: Vec<Vec<u8>>,
     ) -> Ticket<()> {
         let key = lease.key();
         self.0
             .writer
-            .ask(move |scope| append::notes(scope, &key, call, number, &bodies))
+            .ask(move |scope| append::notes(scope, &key, call, number, &bodies, &blobs))
+    }
+
+    /// Takes away all notes of a run that nobody drives again, and each of these blobs that no other note names. A blob is given with the body of
+    /// a note that names it.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn forget_notes(
+        &self,
+        run: &RunId,
+        blobs: Vec<(Digest, Vec<u8>)>,
+    ) -> Result<(), JournalError> {
+        let run = run.clone();
+        self.0
+            .writer
+            .ask(move |scope| append::forget(scope, &run, &blobs))
+            .wait()
+    }
+
+    /// Lists runs that have notes and whose last event was recorded before this, in milliseconds since 1970.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn noted_before(&self, at_ms: u64) -> Result<Vec<RunId>, JournalError> {
+        let runs = read::noted_before(&self.reader(), at_ms).map_err(self.failed())?;
+        // What is no run's name was written by something else, and is nobody's to take away.
+        Ok(runs.iter().filter_map(|run| run.parse().ok()).collect())
+    }
+
+    /// Reads all notes of a run.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn notes_of(&self, run: &RunId) -> Result<Vec<Note>, JournalError> {
+        read::notes_of(&self.reader(), run).map_err(self.failed())
     }
 
     /// Reads the notes on a call.
@@ -257,6 +310,14 @@ impl Journal {
     /// [`JournalError`].
     pub fn notes(&self, run: &RunId, call: u64) -> Result<Vec<Note>, JournalError> {
         read::notes(&self.reader(), run, call).map_err(self.failed())
+    }
+
+    /// Whether there are notes on a call.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn has_notes(&self, run: &RunId, call: u64) -> Result<bool, JournalError> {
+        read::has_notes(&self.reader(), run, call).map_err(self.failed())
     }
 
     /// Reads the events of a run after the one numbered `after`.

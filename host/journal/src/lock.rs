@@ -1,5 +1,6 @@
 //! File locks: a sign of life that dies with its process.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,9 @@ pub(crate) struct Locks {
     directory: PathBuf,
 }
 
+/// How the name of a lease's second file ends.
+const EFFECT: &str = ".effect";
+
 /// Files of one lease; they go with it.
 #[derive(Debug)]
 pub(crate) struct LeaseLock {
@@ -43,7 +47,7 @@ impl Locks {
     }
 
     fn effect_path(&self, run: &RunId, token: u64) -> PathBuf {
-        self.directory.join(format!("{run}.{token}.effect"))
+        self.directory.join(format!("{run}.{token}{EFFECT}"))
     }
 
     /// The sign of life for a new lease. Nobody else can be making the same one: whoever asks has the journal for writing.
@@ -110,6 +114,18 @@ impl Locks {
             Err(Errno::WOULDBLOCK) => Ok(None),
             Err(errno) => Err(unusable(&path, &errno.into())),
         }
+    }
+
+    /// The leases of which there are files, by run and token.
+    pub(crate) fn all(&self) -> BTreeSet<(RunId, u64)> {
+        let entries = std::fs::read_dir(&self.directory).into_iter().flatten();
+        let lease = |name: &str| {
+            let name = name.strip_suffix(EFFECT).unwrap_or(name);
+            let (run, token) = name.rsplit_once('.')?;
+            Some((run.parse().ok()?, token.parse().ok()?))
+        };
+        let names = entries.flatten().map(|entry| entry.file_name());
+        names.filter_map(|name| lease(name.to_str()?)).collect()
     }
 
     /// Takes away what a lease that is over has left.

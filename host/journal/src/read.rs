@@ -86,6 +86,40 @@ pub(crate) fn notes(
     rows.collect()
 }
 
+pub(crate) fn notes_of(connection: &Connection, run: &RunId) -> rusqlite::Result<Vec<Note>> {
+    let mut select = connection.prepare_cached(
+        "SELECT number, body FROM transcript WHERE run = ?1 ORDER BY call, number",
+    )?;
+    let rows = select.query_map([run.as_str()], |row| {
+        Ok(Note {
+            number: row.get(0)?,
+            body: row.get(1)?,
+        })
+    })?;
+    rows.collect()
+}
+
+/// From one run to the next by the index: what else they noted is not read.
+pub(crate) fn noted_before(connection: &Connection, at_ms: u64) -> rusqlite::Result<Vec<String>> {
+    let mut select = connection.prepare_cached(
+        "WITH RECURSIVE noted (run) AS (
+            SELECT MIN(run) FROM transcript
+            UNION ALL
+            SELECT (SELECT MIN(run) FROM transcript WHERE run > noted.run) FROM noted WHERE run IS NOT NULL
+        )
+        SELECT run FROM noted WHERE run IS NOT NULL
+            AND (SELECT at_ms FROM event WHERE event.run = noted.run ORDER BY number DESC LIMIT 1) < ?1",
+    )?;
+    let rows = select.query_map([at_ms], |row| row.get(0))?;
+    rows.collect()
+}
+
+pub(crate) fn has_notes(connection: &Connection, run: &RunId, call: u64) -> rusqlite::Result<bool> {
+    connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM transcript WHERE run = ?1 AND call = ?2)")?
+        .query_row(params![run.as_str(), call], |row| row.get(0))
+}
+
 /// In the order of the table itself: one pass over the file.
 pub(crate) fn each(
     connection: &Connection,

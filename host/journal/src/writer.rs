@@ -73,6 +73,10 @@ impl Known {
         set(&mut self.events, run, number);
     }
 
+    pub(crate) fn forget_notes(&mut self, run: &RunId) {
+        self.notes.remove(run);
+    }
+
     pub(crate) fn note(&mut self, run: &RunId, call: u64, number: u64) {
         set(&mut self.notes, run, (call, number));
     }

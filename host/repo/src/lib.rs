@@ -23,6 +23,7 @@ mod commit;
 mod create;
 mod diff;
 mod difference;
+mod drafts;
 mod error;
 mod harden;
 mod import;

@@ -10,6 +10,7 @@ use std::time::SystemTime;
 use flow::id::{CommitId, TreeId};
 use git2::{ObjectType, Oid, Repository, RepositoryInitOptions};
 
+use crate::drafts;
 use crate::error::{Doing, StoreError};
 use crate::harden::{self, Part};
 use crate::names;
@@ -52,6 +53,8 @@ const COMPLETE: &str = "refs/moat/complete";
 #[derive(Debug, Clone)]
 pub struct Mirror {
     git_dir: Arc<Path>,
+    /// While it is open, others leave the drafts of its objects alone.
+    _open: Option<Arc<File>>,
 }
 
 /// One entry of a tree.
@@ -77,6 +80,7 @@ impl Mirror {
             .canonicalize()
             .map_err(|e| StoreError::io("open", git_dir, e))?;
         let mirror = Self {
+            _open: drafts::sweep(&git_dir)?.map(Arc::new),
             git_dir: git_dir.into(),
         };
         mirror.repository()?;

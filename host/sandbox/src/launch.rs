@@ -100,6 +100,10 @@ impl Worker {
             .take(length as u64)
             .read_to_end(&mut body)
             .await?;
+        // It ended while it wrote: that is no protocol to break.
+        if body.len() < length {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
         if !is_sparse(&body) {
             return Err(invalid("a frame holds too many values".into()));
         }

@@ -21,7 +21,7 @@ mod worker;
 
 pub use error::{CallError, LoadError};
 pub use imports::{Imports, imports};
-pub use recording::{Answered, Asked, Began, Note, Question, Recorder, Recording, Times};
+pub use recording::{Answered, Asked, Began, Note, Question, Recorder, Recording, Times, Traffic};
 pub use sandbox::{Call, Loaded, Sandbox, SandboxConfig};
 pub use services::{Ran, Services};
 pub use session::{Answer, Session, Usage, View};

@@ -119,6 +119,9 @@ pub struct Answered {
     /// What was refused to the command that it ran, and how often.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub denials: Vec<(Denial, u32)>,
+    /// What the command that it ran used of the call's network.
+    #[serde(default, skip_serializing_if = "Traffic::is_none")]
+    pub traffic: Traffic,
     /// What was read of the answer's body before the guest had its head.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ahead: Vec<Result<Piece, HttpError>>,
@@ -127,6 +130,24 @@ pub struct Answered {
     /// What the guest knew of time when it asked, where that is not recorded yet.
     #[serde(default, skip_serializing_if = "Times::is_empty")]
     pub time: Times,
+}
+
+/// What is used of a call's network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Traffic {
+    /// Requests.
+    pub requests: u64,
+    /// Bytes that were sent.
+    pub sent: u64,
+    /// Bytes that came.
+    pub received: u64,
+}
+
+impl Traffic {
+    fn is_none(&self) -> bool {
+        *self == Traffic::default()
+    }
 }
 
 /// How a guest's clock went: it gives one nanosecond more at each reading, and the real time where that is ahead.

@@ -9,7 +9,7 @@ use crate::message::http::{self, Head, HttpError, Piece};
 use crate::message::model::{Alias, ModelError, Request, Response};
 use crate::message::process::{Command, Output, ProcessError, ProjectCommand};
 use crate::message::release::{Health, ReleaseError, Version};
-use crate::recording::Question;
+use crate::recording::{Answered, Traffic};
 use crate::transcript::Entry;
 
 /// The doors behind the host interfaces. Cancel-safe: a dropped call undoes or finishes what it began.
@@ -18,9 +18,13 @@ pub trait Services: Send + Sync {
     /// Hears of every host call when it is done or refused, before the guest has its answer. So whoever keeps a record has it whatever becomes of
     /// the call. An error, which says why nothing can be recorded, ends the call.
     async fn heard(&self, call: &Entry, denial: Option<&Denial>) -> Result<(), String>;
-    /// Learns what a host call was that is answered from the record: nothing is done, and it counts as it did. `denials` were refused to the command
-    /// that it ran.
-    fn replayed(&self, call: &Question, args: &[Value], denials: &[(Denial, u32)]);
+    /// Learns of a host call that is answered from the record: nothing is done, and it counts as it did.
+    fn replayed(&self, answered: &Answered, args: &[Value]);
+    /// Learns of a request of which that is so, and how many bytes of its answer were given. Where it is made once more under the same number, for
+    /// the rest of its answer, it counts once all the same.
+    fn requested_before(&self, request: http::Request, number: u64, received: u64);
+    /// Learns that so many more bytes of its answer are given from the record.
+    fn received_before(&self, number: u64, bytes: u64);
     /// Runs a command on the step's view, on the terms that the grant has for it. What was refused to it has been recorded by its end.
     async fn run_command(&self, command: Command, terms: Running) -> Result<Ran, ProcessError>;
     /// Gives a project command's arguments, if the project declares it.
@@ -70,4 +74,6 @@ pub struct Ran {
     pub output: Output,
     /// What the command asked of the network and was refused, and how often.
     pub denials: Vec<(Denial, u32)>,
+    /// What it used of the call's network.
+    pub traffic: Traffic,
 }

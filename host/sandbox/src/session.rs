@@ -103,7 +103,12 @@ impl Session {
             Ok(Ok(Some(ToBroker::Failed(why)))) => cut(why, STORY_BYTES_MAX),
             Ok(Ok(Some(_))) => "the worker broke the protocol".into(),
             Ok(Ok(None) | Err(_)) => return Err(gone(&mut worker).await),
-            Err(_) => format!("it takes longer than {} s", OPEN_WALL.as_secs()),
+            // Nothing of the guest has run: the machine is too busy.
+            Err(_) => {
+                worker.kill().await;
+                let how = format!("not opened within {} s", OPEN_WALL.as_secs());
+                return Err(CallError::WorkerDied { how });
+            }
         };
         worker.kill().await;
         Err(CallError::NotOpened { why })
@@ -155,7 +160,10 @@ impl Session {
         let answer = match ended {
             Some(Ok(Ok(done))) => answer(done, record, self.command, &limits, begun),
             Some(Ok(Err(Stopped::Call(error)))) => Err(error),
-            Some(Ok(Err(Stopped::Gone))) => Err(gone(&mut worker).await),
+            Some(Ok(Err(Stopped::Gone))) => {
+                record.save().await;
+                Err(gone(&mut worker).await)
+            }
             Some(Err(_)) => Err(CallError::OutOfTime {
                 wall_ms: limits.wall_ms,
             }),

@@ -65,7 +65,11 @@ impl World {
         if let Step::MoveBranch { from, to } = step {
             return self.move_branch(id, from, to, doing, choices);
         }
-        let event = match choices.pick(26) {
+        let event = match choices.pick(28) {
+            26 | 27 if Self::is_skills(step) => Some(Event::StepInterrupted {
+                step: step.clone(),
+                failure: self.some_failure(choices),
+            }),
             24 => Some(Event::StepFailed {
                 step: step.clone(),
                 failure: self.some_failure(choices),

@@ -243,7 +243,9 @@ fn nothing_is_done_twice(event: &Event, memory: &mut Memory) -> Held {
 fn a_result_has_a_beginning(before: &Before, event: &Event) -> Held {
     let begun = |fits: &dyn Fn(&Step) -> bool| before.in_flight.as_ref().is_some_and(fits);
     let holds = match event {
-        Event::StepFailed { step, .. } | Event::Blocked { step, .. } => begun(&|one| one == step),
+        Event::StepFailed { step, .. }
+        | Event::StepInterrupted { step, .. }
+        | Event::Blocked { step, .. } => begun(&|one| one == step),
         Event::Triaged { .. } => begun(&|one| *one == Step::Intake),
         Event::BaselineTaken { .. } => begun(&|one| *one == Step::Baseline),
         Event::Planned { .. } => begun(&|one| *one == Step::Plan),
@@ -338,6 +340,7 @@ fn every_loop_has_a_budget(
             memory.passing + 1
         }
         Event::StepStarted { .. }
+        | Event::StepInterrupted { .. }
         | Event::Reserved { .. }
         | Event::Settled { .. }
         | Event::Used { .. }
@@ -349,6 +352,9 @@ fn every_loop_has_a_budget(
     };
     let stopped = after.parked.is_some() || after.stage != before.stage;
     held(name, memory.passing < 3 || stopped, event)?;
+    let under_way = after.in_flight.as_ref();
+    let interruptions = under_way.map_or(0, |one| one.interruptions);
+    held(name, interruptions <= 3, interruptions)?;
     held(name, after.merges_lost <= 10, after.merges_lost)?;
     held(name, memory.unattended < 600, memory.unattended)
 }

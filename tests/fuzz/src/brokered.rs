@@ -19,7 +19,7 @@ use crate::message::http::{self, Field, Head, HttpError, Piece};
 use crate::message::model::{Alias, Content, ModelError, Request, Response, StopReason, Usage};
 use crate::message::process::{Command, Ending, Invocation, Output, ProcessError, ProjectCommand};
 use crate::message::release::{Health, ReleaseError, Version};
-use crate::recording::Question;
+use crate::recording::{Answered, Traffic};
 use crate::services::{Ran, Services};
 use crate::transcript::{Entry, Outcome};
 
@@ -214,7 +214,15 @@ impl Services for Outside {
         Ok(())
     }
 
-    fn replayed(&self, _: &Question, _: &[Value], _: &[(Denial, u32)]) {
+    fn replayed(&self, _: &Answered, _: &[Value]) {
+        panic!("nothing is recorded")
+    }
+
+    fn requested_before(&self, _: http::Request, _: u64, _: u64) {
+        panic!("nothing is recorded")
+    }
+
+    fn received_before(&self, _: u64, _: u64) {
         panic!("nothing is recorded")
     }
 
@@ -245,6 +253,7 @@ impl Services for Outside {
                 duration_ms: 0,
             },
             denials: Vec::new(),
+            traffic: Traffic::default(),
         })
     }
 

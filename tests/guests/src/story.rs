@@ -42,6 +42,7 @@ fn one(step: &Value, begun: &Instant, told: &[Value]) -> Value {
             std::thread::sleep(std::time::Duration::from_millis(ms));
             json!("slept")
         }
+        "panic" => panic!("as asked"),
         "spin" => loop {
             std::hint::black_box(0);
         },
@@ -56,10 +57,14 @@ fn one(step: &Value, begun: &Instant, told: &[Value]) -> Value {
         "make" => of_files(fs::create_dir(path(step, "path"))),
         "read" => of_files(fs::read_to_string(path(step, "path"))),
         "chat" => {
+            let message = model::Message {
+                speaker: model::Speaker::User,
+                content: vec![model::Content::Text("go on".into())],
+            };
             let request = model::Request {
                 alias: step["alias"].as_str().unwrap_or("small").into(),
                 system: Some(json!(told).to_string()),
-                messages: vec![],
+                messages: vec![message],
                 tools: vec![],
                 max_tokens: 5,
             };

@@ -1,9 +1,9 @@
-//! A report that names a URL and nothing else; the work item is what is found there, or answered to a `POST`.
+//! A report that names a URL and nothing else, or a story; the work item is what is found there, answered to a `POST`, or came of the story.
 
 use moat_sdk::triage::host::effects;
 use moat_sdk::triage::{Decision, Guest, Report, SkillError, WorkItem};
 
-use crate::Probe;
+use crate::{Probe, story};
 
 impl Guest for Probe {
     fn triage(report: Report) -> Result<Decision, SkillError> {
@@ -13,6 +13,7 @@ impl Guest for Probe {
                 Ok(response) => response.text()?,
                 Err(error) => format!("one full hour is charged as two\n{error:?}"),
             },
+            None if report.text.starts_with("STORY ") => acted(&report.text)?,
             None if report.text.starts_with("MIGRATE ") => migrated(report.text.trim())?,
             None => moat_sdk::http::get(report.text.trim())?.text()?,
         };
@@ -24,6 +25,15 @@ impl Guest for Probe {
             acceptance: vec![],
         }))
     }
+}
+
+/// Does one thing after another: `STORY {"steps": […]}`.
+fn acted(text: &str) -> Result<String, SkillError> {
+    let steps = text.trim_start_matches("STORY ");
+    let steps =
+        serde_json::from_str(steps).map_err(|error| SkillError::InvalidInput(error.to_string()))?;
+    let told = story::told(&steps);
+    Ok(format!("one full hour is charged as two\n{told}"))
 }
 
 /// Keeps account of a migration, and says how it stood: `MIGRATE KEY`, and `confirm`, `withdraw` or nothing.

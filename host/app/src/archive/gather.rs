@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use audit::{Filter, Trail};
 use flow::id::{Digest, RunId, TreeId};
-use flow::run::Run;
+use flow::run::{Run, Stage};
 use flow::{Event, Recorded};
 use journal::{Journal, JournalError, Stored};
 use repo::{DiffLimits, Mirror};
@@ -75,6 +76,7 @@ pub fn gather(
         )),
     }
     notes(&mut gathered, sources.journal, id, stored)?;
+    old_notes(&mut gathered, told);
     gathered.file("audit.jsonl", audit(sources.trail, id)?);
     let about = about(id, stored, told, driving, &gathered.left_out);
     let mut files = vec![
@@ -253,6 +255,23 @@ fn notes(
         }
     }
     Ok(())
+}
+
+/// What was recorded of calls is not kept for ever.
+fn old_notes(gathered: &mut Gathered, told: &Result<(Run, Vec<Recorded>), String>) {
+    let Ok((run, _)) = told else {
+        return;
+    };
+    let has_notes = |(path, _): &(String, Vec<u8>)| path.starts_with("transcript/");
+    let is_over = matches!(run.stage, Stage::Ended(_)) && !run.used.is_empty();
+    let is_old = UNIX_EPOCH + Duration::from_millis(run.last_at_ms) + driver::TRANSCRIPTS_KEPT
+        < SystemTime::now();
+    if is_over && is_old && !gathered.files.iter().any(has_notes) {
+        let days = driver::TRANSCRIPTS_KEPT.as_secs() / 86_400;
+        gathered.miss(format!(
+            "transcripts of calls: they are kept for {days} days after the end of a run"
+        ));
+    }
 }
 
 fn digests(value: &Value, found: &mut BTreeSet<Digest>) {

@@ -160,6 +160,10 @@ pub fn of(recorded: &Recorded) -> Option<String> {
             "{step} did otherwise than its record at host call {}: it begins afresh",
             report.call
         ),
+        Event::StepInterrupted { step, failure } => format!(
+            "{step} was interrupted, and stays under way: {}",
+            one_line(&failure.evidence.title, 200)
+        ),
         Event::EffectUnknown { interrupted, .. } => format!(
             "not known whether it happened: {}",
             one_line(&interrupted.what, 200)

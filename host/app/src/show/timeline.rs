@@ -49,6 +49,9 @@ pub fn of(events: &[Recorded]) -> Vec<Entry> {
             begun = now;
             continue;
         }
+        // Its beginning is told with why it did not go on.
+        let is_interrupted = matches!(recorded.event, Event::StepInterrupted { .. });
+        let now = now.filter(|_| !is_interrupted);
         let took_ms = match (&begun, &now) {
             (Some(before), None) => Some(recorded.at_ms.saturating_sub(before.since_ms)),
             _ => None,

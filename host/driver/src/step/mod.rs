@@ -28,13 +28,21 @@ pub(crate) struct Ended {
     pub(crate) before: Vec<Event>,
     /// What its skill lacked, if that ended it.
     pub(crate) blocked: Option<Blocked>,
+    /// Whether the reason is none of the skill's, so that the step stays under way where it has a record to go on from.
+    pub(crate) goes_on: bool,
     /// What to record instead of a failure: the step was taken up again, and went otherwise or came to what nobody knows.
     pub(crate) instead: Option<Event>,
 }
 
 impl Ended {
-    /// The events of a step that ended so.
-    pub(crate) fn events(self, step: Step) -> Vec<Event> {
+    /// The events of a step that ended so; `is_recorded` says whether it has a record.
+    pub(crate) fn events(self, step: Step, is_recorded: bool) -> Vec<Event> {
+        let has_ended = self.instead.is_some() || self.blocked.is_some();
+        if self.goes_on && is_recorded && !has_ended {
+            // What it used is told of when it has ended.
+            let failure = self.failure;
+            return vec![Event::StepInterrupted { step, failure }];
+        }
         let mut events = self.before;
         events.push(match (self.instead, self.blocked) {
             (Some(event), _) => event,
@@ -84,13 +92,21 @@ pub(crate) fn failed(
         },
         before: vec![],
         blocked: None,
+        goes_on: false,
         instead: None,
     })
 }
 
 /// A failure of the machine or of the configuration: a person must act.
 pub(crate) fn setup(source: &str, error: &dyn std::fmt::Display) -> Failed {
-    failed(Cause::Setup, source, error.to_string(), "")
+    interrupted(Cause::Setup, source, error.to_string())
+}
+
+/// A failure that is none of the skill's.
+pub(crate) fn interrupted(cause: Cause, source: &str, title: String) -> Failed {
+    let mut ended = failed(cause, source, title, "");
+    ended.goes_on = true;
+    ended
 }
 
 /// Digests texts without the numbers in them: times, addresses, line numbers and counts differ between equal failures.

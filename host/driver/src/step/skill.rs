@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use capability::{Denial, Grant, LeastConfinement};
-use confine::Level;
-use flow::effect::Interrupted;
+use confine::{ConfineError, Level};
+use flow::effect;
 use flow::event::{Cause, Divergence};
 use flow::id::Role;
 use flow::pipeline::Skill;
@@ -25,12 +25,15 @@ use crate::network::StepNetwork;
 use crate::record::{About, CallRecord};
 use crate::releases::Releases;
 use crate::services::{StepServices, granted_env};
-use crate::step::{Failed, cut, failed, setup};
-use crate::transcript::Transcript;
+use crate::step::{Failed, cut, failed, interrupted, setup};
+use crate::transcript::{self, Transcript};
 use crate::view::View;
 
 /// Of a host call, in the journal.
 const QUESTION_BYTES_MAX: usize = 2000;
+
+/// Before a list of what is not done twice.
+const BEFORE: &str = "Before, it had done or begun:";
 
 /// Calls a skill in a view and gives its answer with the events of what was refused to it.
 pub(crate) async fn call<I: Serialize, O: DeserializeOwned>(
@@ -74,7 +77,8 @@ pub(crate) async fn call<I: Serialize, O: DeserializeOwned>(
         }
     };
     let (recording, keys) = recording(context, &run).map_err(|error| setup(source, &error))?;
-    let done_once = done_once(&recording);
+    let before = recording.as_ref().map(|one| done_once(&one.notes));
+    let done_once = before.unwrap_or_default();
     let services = Arc::new(StepServices {
         house: context.house.clone(),
         project: context.project.clone(),
@@ -89,7 +93,11 @@ pub(crate) async fn call<I: Serialize, O: DeserializeOwned>(
             keys.clone(),
             context.watcher.clone(),
         ),
-        network: StepNetwork::new(&context.house.outbound, grant.clone()),
+        network: StepNetwork::of_run(
+            &context.house.outbound,
+            grant.clone(),
+            context.ledger.held().clone(),
+        ),
         wall,
         watcher: context.watcher.clone(),
         account: Some(StepAccount::new(
@@ -134,7 +142,7 @@ pub(crate) async fn call<I: Serialize, O: DeserializeOwned>(
         (Err(error), _) => Err(setup("audit", &error)),
         _ if run_is_out_of_time => {
             let title = format!("time: {} s", run.budget.active_ms / 1000);
-            Err(failed(Cause::Budget, source, title, ""))
+            Err(interrupted(Cause::Budget, source, title))
         }
         (Ok(()), Err(error)) => Err(match taken_up(step, skill, &run, &error, &done_once) {
             Some(ended) => ended,
@@ -150,6 +158,11 @@ pub(crate) async fn call<I: Serialize, O: DeserializeOwned>(
             // Without a record nobody could tell what was missing.
             if is_recorded {
                 ended.blocked = lacked(&denials, &ending, ended.failure.cause);
+            }
+            // Whoever does the work next is told what is done already. It is no part of the failure's signature: it may be another each time.
+            if ended.failure.cause == Cause::Skill {
+                let text = &mut ended.failure.evidence.text;
+                text.push_str(&done_before(context, &run));
             }
             // What waits for a person goes on: it is told of when it has ended.
             if !matches!(ended.instead, Some(Event::EffectUnknown { .. })) {
@@ -177,9 +190,8 @@ fn recording(context: &Context, run: &Run) -> Result<(Option<Recording>, Keys), 
 }
 
 /// What is recorded as done, or begun, that is not to be done a second time.
-fn done_once(recording: &Option<Recording>) -> Vec<String> {
-    let notes = recording.iter().flat_map(|recording| &recording.notes);
-    let once = notes.filter_map(|note| match note {
+fn done_once(notes: &[Note]) -> Vec<String> {
+    let once = notes.iter().filter_map(|note| match note {
         Note::Asked(asked) if asked.once => Some(cut(&asked.question.to_string(), 400)),
         _ => None,
     });
@@ -210,7 +222,7 @@ fn taken_up(
             (Cause::Passing, Event::Diverged { step, report })
         }
         CallError::Unknown { number, what } => {
-            let interrupted = Interrupted {
+            let interrupted = effect::Interrupted {
                 skill: skill.name.clone(),
                 began,
                 number: *number,
@@ -224,10 +236,7 @@ fn taken_up(
     let diverged = matches!(error, CallError::Diverged { .. });
     if diverged && !done_once.is_empty() {
         // Afresh means once more, and that is for a person to say.
-        let text = format!(
-            "{error}\n\nBefore, it had done or begun:\n{}",
-            done_once.join("\n")
-        );
+        let text = format!("{error}\n\n{BEFORE}\n{}", done_once.join("\n"));
         let title = "a step that was taken up again did otherwise, after it had done what is not done twice; resuming it begins it afresh";
         return Some(failed(Cause::Setup, skill.name.as_str(), title, text));
     }
@@ -310,16 +319,33 @@ fn result<O: DeserializeOwned>(
 
 fn not_loaded(source: &str, error: &LoadError) -> Failed {
     let title = format!("the skill cannot be loaded: {error}");
-    failed(Cause::Setup, source, title, "")
+    interrupted(Cause::Setup, source, title)
 }
 
+/// What is none of the guest's own deed leaves the step under way; what it did itself ends it.
 fn not_answered(source: &str, error: &CallError) -> Failed {
     let cause = match error {
-        CallError::WorkerDied { .. } => Cause::Passing,
+        CallError::WorkerDied { .. }
+        | CallError::Confine(ConfineError::Launcher { .. } | ConfineError::Lost { .. }) => {
+            Cause::Passing
+        }
         CallError::Confine(_) | CallError::Unrecorded { .. } | CallError::Unreadable => {
             Cause::Setup
         }
-        _ => Cause::Skill,
+        _ => return failed(Cause::Skill, source, error.to_string(), ""),
     };
-    failed(cause, source, error.to_string(), "")
+    interrupted(cause, source, error.to_string())
+}
+
+/// What the call of the step under way has done outside, or begun, that is not done twice; empty where that is nothing.
+fn done_before(context: &Context, run: &Run) -> String {
+    let Some(under_way) = &run.in_flight else {
+        return String::new();
+    };
+    let notes = transcript::read(&context.house.journal, &run.opened.run, under_way.began);
+    match notes.map(|notes| done_once(&notes)) {
+        Ok(done) if done.is_empty() => String::new(),
+        Ok(done) => format!("\n{BEFORE}\n{}", done.join("\n")),
+        Err(error) => format!("\nWhat it had done outside before cannot be told: {error}"),
+    }
 }

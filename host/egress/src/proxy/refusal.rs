@@ -47,6 +47,7 @@ impl From<&RequestError> for Refusal {
             RequestError::Tls => refusal(502, "no trusted TLS connection to the host"),
             RequestError::TimedOut => refusal(504, "the host did not answer in time"),
             RequestError::TooLarge => refusal(502, "the headers are too large"),
+            RequestError::NotHeld => refusal(502, "the run was taken over by another moat"),
             RequestError::BrokeOff => refusal(502, "the answer broke off or is not HTTP"),
             RequestError::SecretEchoed => refusal(502, "the answer held a secret, and was stopped"),
             RequestError::Encoded => refusal(502, "the answer is encoded, which was not asked for"),

@@ -1,5 +1,6 @@
 //! Repair: what follows a red candidate or a failed step; every loop ends by budget or by lack of progress.
 
+use crate::effect::Asked;
 use crate::event::{Cause, Divergence, Failure, Parking};
 use crate::id::{Digest, TreeId};
 use crate::role::Evidence;
@@ -8,6 +9,9 @@ use crate::step::{Step, plan, tasks};
 
 /// How often a step is done again after passing failures without a result in between.
 const PASSING_FAILURES_MAX: usize = 3;
+
+/// How often a step goes on by itself after it was interrupted.
+const INTERRUPTIONS_MAX: u32 = 3;
 
 /// Digests a red: the tree and the failures on it.
 pub(crate) fn signature<'a>(tree: &TreeId, failures: impl IntoIterator<Item = &'a str>) -> Digest {
@@ -51,16 +55,7 @@ pub(crate) fn step_failed(run: &mut Run, step: &Step, failure: &Failure) {
                 what: failure.evidence.title.clone(),
             })
         }
-        // Without a baseline the attempt knows less, but gates know no less.
-        (Cause::Skill | Cause::Passing, Step::Baseline) => {
-            run.failures.clear();
-            run.stage = plan::stage_of(run);
-        }
-        // Without a plan the item is done as a whole.
-        (Cause::Skill | Cause::Passing, Step::Plan) => {
-            run.failures.clear();
-            run.stage = Stage::Implement;
-        }
+        (Cause::Skill | Cause::Passing, Step::Baseline | Step::Plan) => passed_by(run, step),
         (Cause::Skill, Step::Implement { attempt }) => {
             run.attempts.push(Attempt {
                 number: *attempt,
@@ -80,6 +75,45 @@ pub(crate) fn step_failed(run: &mut Run, step: &Step, failure: &Failure) {
             );
         }
         _ => run.parked = Some(park),
+    }
+}
+
+/// A step that the run can do without.
+fn passed_by(run: &mut Run, step: &Step) {
+    run.failures.clear();
+    run.stage = match step {
+        // Without a baseline the attempt knows less, but gates know no less.
+        Step::Baseline => plan::stage_of(run),
+        // Without a plan the item is done as a whole.
+        _ => Stage::Implement,
+    };
+}
+
+/// A step stays under way: it goes on by itself where that may help, and else when a person sends it on. Either way what is recorded of it holds.
+pub(crate) fn interrupted(run: &mut Run, step: &Step, failure: &Failure) {
+    let before = run.in_flight.as_ref().map_or(0, |one| one.interruptions);
+    match (failure.cause, step) {
+        (Cause::Passing, _) if before < INTERRUPTIONS_MAX => {
+            if let Some(under_way) = &mut run.in_flight {
+                under_way.interruptions += 1;
+            }
+        }
+        (Cause::Passing, Step::Baseline | Step::Plan) => {
+            run.in_flight = None;
+            run.asked = Asked::default();
+            passed_by(run, step);
+        }
+        (Cause::Budget, _) => {
+            run.parked = Some(Parking::BudgetUsed {
+                what: failure.evidence.title.clone(),
+            });
+        }
+        _ => {
+            run.parked = Some(Parking::StepFailed {
+                step: step.clone(),
+                failure: failure.clone(),
+            });
+        }
     }
 }
 
@@ -111,6 +145,9 @@ pub(crate) fn resumed(run: &mut Run) -> Result<(), String> {
     let parking = run.parked.take().ok_or("the run is not parked")?;
     run.failures.clear();
     run.merges_lost = 0;
+    if let Some(under_way) = &mut run.in_flight {
+        under_way.interruptions = 0;
+    }
     match parking {
         // A person who resumes after these gives the run one more attempt.
         Parking::AttemptsUsed { .. } => run.budget.attempts += 1,

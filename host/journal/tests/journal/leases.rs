@@ -103,6 +103,30 @@ fn a_holder_that_stood_still_too_long_can_do_nothing_any_more() {
 }
 
 #[test]
+fn signs_of_life_of_dead_processes_are_taken_away_and_no_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(dir.path()).unwrap();
+    let locks = dir.path().join("locks");
+    let names = || {
+        let entries = std::fs::read_dir(&locks).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.collect::<std::collections::BTreeSet<_>>()
+    };
+    let now = monotonic_ms();
+    drop(take(&journal, "ended", now).unwrap());
+    let held = take(&journal, "held", now).unwrap();
+    let _effect = journal.effect(&held).unwrap();
+    // As a killed process leaves them; and one of a lease that is not in the journal yet.
+    for name in ["ended.1", "ended.1.effect", "held.2", "older"] {
+        std::fs::write(locks.join(name), "").unwrap();
+    }
+    journal.sweep().unwrap();
+    let left = ["held.1", "held.1.effect", "held.2", "older"];
+    assert_eq!(names(), left.map(str::to_owned).into());
+    journal.append(&held, 0, 0, &[b"one".to_vec()]).unwrap();
+}
+
+#[test]
 fn nobody_takes_a_run_in_the_middle_of_an_effect() {
     let dir = tempfile::tempdir().unwrap();
     let (frozen, other) = (

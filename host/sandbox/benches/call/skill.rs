@@ -14,7 +14,7 @@ use sandbox::message::model::{Alias, ModelError, Request, Response};
 use sandbox::message::process::{self, ProcessError, ProjectCommand};
 use sandbox::message::release::{Health, ReleaseError, Version};
 use sandbox::{
-    Call, Entry, Loaded, Question, Ran, Sandbox, SandboxConfig, Services, Session, View,
+    Answered, Call, Entry, Loaded, Ran, Sandbox, SandboxConfig, Services, Session, View,
 };
 use serde_json::{Value, json};
 
@@ -198,7 +198,11 @@ impl Services for Nothing {
         None
     }
 
-    fn replayed(&self, _: &Question, _: &[Value], _: &[(Denial, u32)]) {}
+    fn replayed(&self, _: &Answered, _: &[Value]) {}
+
+    fn requested_before(&self, _: http::Request, _: u64, _: u64) {}
+
+    fn received_before(&self, _: u64, _: u64) {}
 
     async fn chat(&self, _: Request, _: u64) -> Result<Response, ModelError> {
         Err(ModelError::NotConfigured)

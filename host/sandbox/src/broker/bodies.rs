@@ -25,8 +25,10 @@ struct Body {
 
 /// A body whose head was given from the record.
 struct Replayed {
+    /// Of its request.
+    number: u64,
     /// What to send once more for the rest of it, where that may be.
-    request: Option<(Request, u64)>,
+    request: Option<Request>,
     status: u16,
     /// What was given of it.
     given_bytes: u64,
@@ -52,17 +54,19 @@ impl Bodies {
         self.0.insert(id, body);
     }
 
-    /// Takes a body whose head is from the record; `request` is what may be sent once more, with its number.
+    /// Takes a body whose head is from the record, by the number of its request; `request` is what may be sent once more.
     pub(crate) fn reopen(
         &mut self,
         head: &Head,
         ahead: Vec<Next>,
-        request: Option<(Request, u64)>,
+        number: u64,
+        request: Option<Request>,
     ) {
         let body = Body {
             live: None,
             ahead: ahead.into(),
             replayed: Some(Replayed {
+                number,
                 request,
                 status: head.status,
                 given_bytes: 0,
@@ -72,21 +76,20 @@ impl Bodies {
         self.0.insert(head.id, body);
     }
 
-    /// Notes a piece that was given from the record.
-    pub(crate) fn given(&mut self, id: u64, piece: &Next) {
+    /// Notes a piece that was given from the record. Gives the number of its request and its length, where it was not read ahead.
+    pub(crate) fn given(&mut self, id: u64, piece: &Next) -> Option<(u64, u64)> {
         let Ok(Piece::Bytes(bytes)) = piece else {
             self.0.remove(&id);
-            return;
+            return None;
         };
-        let Some(body) = self.0.get_mut(&id) else {
-            return;
-        };
-        if body.ahead.pop_front().is_none()
-            && let Some(replayed) = &mut body.replayed
-        {
-            replayed.given_bytes += bytes.len() as u64;
-            replayed.given.update(bytes);
+        let body = self.0.get_mut(&id)?;
+        if body.ahead.pop_front().is_some() {
+            return None;
         }
+        let replayed = body.replayed.as_mut()?;
+        replayed.given_bytes += bytes.len() as u64;
+        replayed.given.update(bytes);
+        Some((replayed.number, bytes.len() as u64))
     }
 
     /// Waits for what comes next. At its end, or at an error, the body is closed.
@@ -140,8 +143,8 @@ impl Body {
     /// Sends the request once more and passes by what was given. An answer that is another one, or that cannot be asked for again, has broken off.
     async fn ask_again(&mut self, services: &dyn Services) -> Result<(), HttpError> {
         let replayed = self.replayed.take().ok_or(HttpError::BrokeOff)?;
-        let (request, number) = replayed.request.ok_or(HttpError::BrokeOff)?;
-        let head = services.request(request, number).await?;
+        let request = replayed.request.ok_or(HttpError::BrokeOff)?;
+        let head = services.request(request, replayed.number).await?;
         self.live = Some(head.id);
         if head.status != replayed.status {
             return Err(HttpError::BrokeOff);

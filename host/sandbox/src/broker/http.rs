@@ -5,6 +5,7 @@ use std::time::Duration;
 use capability::header::{Header, PATH_BYTES_MAX, Size};
 use capability::origin::Origin;
 use capability::{Grant, Reach};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::broker::bodies::{Bodies, Next};
@@ -68,34 +69,84 @@ pub(crate) fn again(
     bodies.close(services, &dropped);
     let answer = answered.answer.clone();
     if answered.question.function == "handle" {
-        let head = answer.get("ok").cloned().map(serde_json::from_value);
-        if let Some(Ok(head)) = head {
-            let request = repeatable(asked.clone(), grant);
-            let request = request.map(|request| (request, answered.question.number));
-            bodies.reopen(&head, answered.ahead.clone(), request);
+        let request = serde_json::from_value::<Asked>(asked.clone()).ok();
+        let request = request.and_then(|asked| well_formed(asked, grant).ok());
+        if let (Some(request), Some(head)) = (request, told::<Head>(answer)) {
+            handled(bodies, grant, services, answered, request, head);
         }
-    } else if let (Ok(id), Some(piece)) = (serde_json::from_value(asked.clone()), told(answer)) {
-        bodies.given(id, &piece);
+    } else if let (Ok(id), Some(piece)) = (serde_json::from_value(asked.clone()), told(answer))
+        && let Some((number, bytes)) = bodies.given(id, &piece)
+    {
+        services.received_before(number, bytes);
     }
 }
 
+/// Follows a request that was made, as far as that is known.
+fn handled(
+    bodies: &mut Bodies,
+    grant: &Grant,
+    services: &dyn Services,
+    answered: &Answered,
+    request: Request,
+    head: Result<Head, HttpError>,
+) {
+    let number = answered.question.number;
+    let head = match head {
+        Ok(head) => head,
+        Err(error) if has_left(error) => return services.requested_before(request, number, 0),
+        Err(_) => return,
+    };
+    let fields = |fields: &[Field]| -> usize {
+        let length = |field: &Field| field.name.len() + field.value.len();
+        fields.iter().map(length).sum()
+    };
+    let ahead = answered.ahead.iter().map(|piece| match piece {
+        Ok(Piece::Bytes(bytes)) => bytes.len(),
+        Ok(Piece::End(trailers)) => fields(trailers),
+        Err(_) => 0,
+    });
+    let received = fields(&head.headers) + ahead.sum::<usize>();
+    let again = is_repeatable(&request, grant).then(|| request.clone());
+    bodies.reopen(&head, answered.ahead.clone(), number, again);
+    services.requested_before(request, number, received as u64);
+}
+
 /// Reads an answer that was given.
-fn told(mut answer: Value) -> Option<Next> {
+fn told<T: DeserializeOwned>(mut answer: Value) -> Option<Result<T, HttpError>> {
     if let Some(piece) = answer.get_mut("ok") {
         return serde_json::from_value(piece.take()).ok().map(Ok);
     }
     serde_json::from_value(answer["err"].take()).ok().map(Err)
 }
 
-/// A request that may be made once more for the rest of its answer.
-fn repeatable(asked: Value, grant: &Grant) -> Option<Request> {
-    let asked: Asked = serde_json::from_value(asked).ok()?;
-    let request = well_formed(asked, grant).ok()?;
+/// Whether a request that came to this may have been sent. What is refused before costs nothing.
+fn has_left(error: HttpError) -> bool {
+    match error {
+        HttpError::Denied
+        | HttpError::UriInvalid
+        | HttpError::UriTooLong
+        | HttpError::HeadersTooLarge
+        | HttpError::BodyTooLarge
+        | HttpError::Invalid
+        | HttpError::OutOfBudget
+        | HttpError::NotConfigured => false,
+        HttpError::AddressRefused
+        | HttpError::NoSuchName
+        | HttpError::Unreachable
+        | HttpError::Tls
+        | HttpError::TimedOut
+        | HttpError::HeadTooLarge
+        | HttpError::TooLarge
+        | HttpError::BrokeOff
+        | HttpError::Withheld => true,
+    }
+}
+
+/// Whether a request may be made once more for the rest of its answer.
+fn is_repeatable(request: &Request, grant: &Grant) -> bool {
     let path = request.path_and_query.split('?').next().unwrap_or("/");
-    let reach = grant
-        .may_request(&request.origin, &request.method, path)
-        .ok()?;
-    (again_of(&request, &reach) != Again::Never).then_some(request)
+    let reach = grant.may_request(&request.origin, &request.method, path);
+    reach.is_ok_and(|reach| again_of(request, &reach) != Again::Never)
 }
 
 /// What may be done about a request that was interrupted.

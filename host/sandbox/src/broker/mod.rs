@@ -22,7 +22,7 @@ use crate::broker::tape::Next;
 pub(crate) use crate::broker::tape::Tape;
 use crate::message::HostCall;
 use crate::message::http::{HttpError, INTERFACE as HTTP, Piece};
-use crate::recording::{Answered, Question};
+use crate::recording::{Answered, Question, Traffic};
 use crate::services::Services;
 use crate::story::cut;
 use crate::transcript::{ENTRIES_MAX, Entry, Outcome};
@@ -31,8 +31,8 @@ use crate::transcript::{ENTRIES_MAX, Entry, Outcome};
 pub(crate) enum Reply {
     /// The function's WIT value.
     Done(Value),
-    /// As `Done`, by a command; what was refused to that, and how often.
-    Ran(Value, Vec<(Denial, u32)>),
+    /// As `Done`, by a command; what was refused to that and how often, and what it used of the network.
+    Ran(Value, Vec<(Denial, u32)>, Traffic),
     /// Not granted: what the guest sees, and what the author's log says.
     Denied(Value, Denial),
     /// The arguments have no known form: only a worker that is no longer ours sends such.
@@ -229,10 +229,13 @@ impl Record {
             return self.account(services, question, reply, begun).await;
         }
         let kept = question.clone();
-        let (denial, denials) = match &reply {
-            Reply::Denied(_, denial) => (Some(denial.clone()), Vec::new()),
-            Reply::Ran(_, denials) => (None, denials.clone()),
-            Reply::Done(_) | Reply::Malformed => (None, Vec::new()),
+        let denial = match &reply {
+            Reply::Denied(_, denial) => Some(denial.clone()),
+            _ => None,
+        };
+        let (denials, traffic) = match &reply {
+            Reply::Ran(_, denials, traffic) => (denials.clone(), *traffic),
+            _ => Default::default(),
         };
         let outcome = outcome(&reply);
         let answer = self.account(services, question, reply, begun).await?;
@@ -243,6 +246,7 @@ impl Record {
             answer: answer.clone(),
             denial,
             denials,
+            traffic,
             ahead,
             duration_ms: begun.elapsed().as_millis() as u64,
             time: Default::default(),
@@ -262,9 +266,9 @@ impl Record {
         if answered.question.interface == HTTP {
             http::again(&mut self.bodies, grant, services, &answered, &args);
         }
-        services.replayed(&answered.question, &args, &answered.denials);
+        services.replayed(&answered, &args);
         let reply = match (answered.outcome, answered.denial) {
-            (Outcome::Done, _) => Reply::Ran(answered.answer, answered.denials),
+            (Outcome::Done, _) => Reply::Ran(answered.answer, answered.denials, answered.traffic),
             (Outcome::Denied, Some(denial)) => Reply::Denied(answered.answer, denial),
             (Outcome::Denied | Outcome::Malformed, _) => Reply::Malformed,
         };
@@ -275,6 +279,13 @@ impl Record {
     /// The end of a call that went well: nothing of the record may be left.
     pub(crate) fn end(&self, begun: u32) -> Result<(), Unanswered> {
         self.tape.unplayed(begun, "nothing more: it has ended")
+    }
+
+    /// Makes durable what the guest has had so far: its worker is lost, and the call may be taken up again.
+    pub(crate) async fn save(&mut self) {
+        if self.tape.write().await.is_err() {
+            tracing::warn!("the end of a call's record is lost: it is asked for again");
+        }
     }
 
     /// Notes what became of a host call, and gives its answer.
@@ -288,7 +299,7 @@ impl Record {
         let outcome = outcome(&reply);
         let (value, denial) = match reply {
             Reply::Done(value) => (Some(value), None),
-            Reply::Ran(value, denials) => {
+            Reply::Ran(value, denials, _) => {
                 for (denial, times) in denials {
                     self.deny(denial, times);
                 }

@@ -55,7 +55,11 @@ async fn run(turn: &mut Turn<'_>, command: Command) -> Result<Reply, Unanswered>
         return Ok(Reply::Done(failed(ProcessError::Unavailable(why.into()))));
     }
     Ok(match turn.services.run_command(command, terms).await {
-        Ok(ran) => Reply::Ran(result::<_, ProcessError>(Ok(ran.output)), ran.denials),
+        Ok(ran) => Reply::Ran(
+            result::<_, ProcessError>(Ok(ran.output)),
+            ran.denials,
+            ran.traffic,
+        ),
         Err(error) => Reply::Done(failed(error)),
     })
 }

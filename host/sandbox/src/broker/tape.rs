@@ -224,7 +224,8 @@ impl Tape {
         }
     }
 
-    async fn write(&mut self) -> Result<(), Unanswered> {
+    /// Makes durable what was kept back.
+    pub(crate) async fn write(&mut self) -> Result<(), Unanswered> {
         self.kept_back_bytes = 0;
         let notes = std::mem::take(&mut self.kept_back);
         match &self.recording {

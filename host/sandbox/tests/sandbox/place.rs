@@ -14,8 +14,8 @@ use sandbox::message::model::{Alias, ModelError, Request, Response, StopReason, 
 use sandbox::message::process::{Command, Ending, Output, ProcessError, ProjectCommand};
 use sandbox::message::release::{Health, ReleaseError, Version};
 use sandbox::{
-    Answer, Call, CallError, Entry, Question, Ran, Recording, Sandbox, SandboxConfig, Services,
-    View,
+    Answer, Answered, Call, CallError, Entry, Ran, Recording, Sandbox, SandboxConfig, Services,
+    Traffic, View,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -63,6 +63,8 @@ pub struct Seen {
     pub numbers: Mutex<Vec<u64>>,
     /// Answers that were given from a record.
     pub replayed: Mutex<u64>,
+    /// What requests and commands used before.
+    pub before: Mutex<Traffic>,
     pub notes: Mutex<u64>,
     pub web: Web,
     pub heard: Mutex<Vec<(Entry, Option<Denial>)>>,
@@ -91,6 +93,10 @@ impl Services for Seen {
         Ok(Ran {
             output,
             denials: terms.network.then_some((denial, 3)).into_iter().collect(),
+            traffic: Traffic {
+                requests: 4,
+                ..Traffic::default()
+            },
         })
     }
 
@@ -101,8 +107,20 @@ impl Services for Seen {
         })
     }
 
-    fn replayed(&self, _call: &Question, _args: &[Value], _denials: &[(Denial, u32)]) {
+    fn replayed(&self, answered: &Answered, _args: &[Value]) {
         *self.replayed.lock().unwrap() += 1;
+        self.before.lock().unwrap().requests += answered.traffic.requests;
+    }
+
+    fn requested_before(&self, request: http::Request, _number: u64, received: u64) {
+        let mut before = self.before.lock().unwrap();
+        before.requests += 1;
+        before.sent += request.body.len() as u64;
+        before.received += received;
+    }
+
+    fn received_before(&self, _number: u64, bytes: u64) {
+        self.before.lock().unwrap().received += bytes;
     }
 
     async fn chat(&self, request: Request, number: u64) -> Result<Response, ModelError> {

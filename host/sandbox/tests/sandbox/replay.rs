@@ -245,6 +245,43 @@ async fn what_may_have_happened_is_not_done_again_before_a_person_has_spoken() {
 }
 
 #[tokio::test]
+async fn what_was_used_of_the_network_is_told_when_it_is_given_from_the_record() {
+    let online = patient().replacen(
+        "project = \"test\"",
+        "project = \"test\"\nnetwork = true",
+        1,
+    );
+    let mut post = fetch("POST", "/x");
+    post["body"] = json!("four");
+    let refused = fetch("GET", "/error/out-of-budget");
+    let lost = fetch("GET", "/error/timed-out");
+    let steps = [
+        post,
+        json!({"do": "run"}),
+        fetch("GET", "/counted/2"),
+        refused,
+        lost,
+    ];
+    let first = Memory::failing(&[], None);
+    let answer = call(&Place::new(), &online, &story(&steps), first.recording()).await;
+    let answer = answer.unwrap();
+    // A second process: nothing was used in it.
+    let place = Place::new();
+    let second = Memory::failing(&first.notes(), None);
+    let again = call(&place, &online, &story(&steps), second.recording()).await;
+    assert_eq!(told(&again.unwrap()), told(&answer));
+    assert_eq!(done(&place), (0, 0, 0));
+    let before = *place.seen.before.lock().unwrap();
+    // Three requests that left, and four of the command's.
+    assert_eq!((before.requests, before.sent), (7, 4));
+    let heads = 2 * ("content-type".len() + "text/plain".len()) as u64;
+    assert_eq!(
+        before.received,
+        heads + "hello".len() as u64 + 2 * (64 << 10)
+    );
+}
+
+#[tokio::test]
 async fn what_is_done_once_more_by_a_persons_word_is_not_known_a_second_time() {
     let input = story(&[fetch("POST", "/x")]);
     let place = Place::new();
