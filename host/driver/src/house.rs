@@ -130,6 +130,7 @@ impl House {
         let journal = Journal::open(&root)?;
         Ok(House {
             keeper: Keeper::new(journal.clone(), lease::LENGTH),
+            scheduler: Scheduler::new(root.join("slots"), &policy.at_once, journal.clone()),
             journal,
             trail: Arc::new(Trail::open(&root.join("audit"))?),
             sandbox: Sandbox::new(config)?,
@@ -140,7 +141,6 @@ impl House {
             models,
             secrets,
             outbound,
-            scheduler: Scheduler::new(root.join("slots"), &policy.at_once),
             policy,
             root,
         })
