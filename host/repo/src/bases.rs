@@ -40,6 +40,9 @@ impl Part<'_> {
     };
 }
 
+/// How long one who could not make a base looks away before it asks again, so that all who ask do not hold each other up.
+const TURN: Duration = Duration::from_millis(1);
+
 /// The base directories of one machine.
 #[derive(Debug, Clone)]
 pub struct Bases {
@@ -121,7 +124,9 @@ impl Bases {
                 });
             }
             drop(file);
-            let Some(_held) = locked(&lock, FlockOperation::LockExclusive)? else {
+            // Never waited for: whoever made it meanwhile uses it now, for as long as a run lasts.
+            let Some(_held) = locked(&lock, FlockOperation::NonBlockingLockExclusive)? else {
+                std::thread::sleep(TURN);
                 continue;
             };
             if whole(&directory)?.is_none() {

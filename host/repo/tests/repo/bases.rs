@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Barrier;
 use std::time::{Duration, SystemTime};
 
 use flow::id::TreeId;
@@ -46,6 +47,29 @@ impl Place {
         let only = directories.next().unwrap();
         assert_eq!(directories.next(), None);
         only
+    }
+}
+
+/// Who saw no base and wants to make it, while another has made it and uses it, takes that one; it does not wait for its end.
+#[test]
+fn nobody_waits_for_the_end_of_anothers_use() {
+    let place = Place::new();
+    for round in 0..200 {
+        let name = format!("round-{round}");
+        let part = || Part {
+            name: &name,
+            ..Part::ALL
+        };
+        let start = Barrier::new(4);
+        let bases: Vec<Base> = std::thread::scope(|scope| {
+            let ask = || {
+                start.wait();
+                place.lease(&part())
+            };
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
+            threads.into_iter().map(|t| t.join().unwrap()).collect()
+        });
+        assert!(bases.iter().all(|b| b.path() == bases[0].path()));
     }
 }
 
