@@ -215,10 +215,9 @@ impl Loaded<'_> {
     /// Of those whose moat was killed before the first event of their run was durable, nobody knows anything.
     fn open_again(&mut self, agents: &[Agent]) {
         if self.form == Form::Several {
-            let runs = self.place.runs();
-            let is_open = |agent: &&Agent| runs.iter().any(|run| run["title"] == agent.name());
-            let missing = agents.iter().filter(|agent| !is_open(agent));
-            self.to_open = missing.map(|agent| agent.report()).collect();
+            let open = self.place.reports();
+            let reports = agents.iter().map(|agent| agent.report());
+            self.to_open = reports.filter(|report| !open.contains(report)).collect();
         }
     }
 

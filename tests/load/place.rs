@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use flow::role::{Origin, Report};
+use journal::{Journal, RunSummary};
 use serde_json::Value;
 use support::http::Server;
 use support::model::{Answer, provider, text};
@@ -231,6 +232,17 @@ impl Place {
     /// All runs as `moat runs --json` tells them.
     pub fn runs(&self) -> Vec<Value> {
         self.json(&["runs", "--json"]).as_array().unwrap().clone()
+    }
+
+    /// The reports of all runs: a run has a title only when it knows what to do.
+    pub fn reports(&self) -> BTreeSet<String> {
+        let journal = Journal::open(&self.home()).unwrap();
+        let runs = journal.runs().unwrap();
+        let report = |run: &RunSummary| {
+            let (state, _) = driver::load(&journal, &run.run).unwrap();
+            state.opened.report.text
+        };
+        runs.iter().map(report).collect()
     }
 
     pub fn shown(&self, run: &str) -> Value {
