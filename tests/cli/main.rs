@@ -37,3 +37,4 @@ mod tasks_failures;
 mod together;
 mod upgrades;
 mod words;
+mod worktrees;

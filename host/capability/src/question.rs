@@ -65,6 +65,11 @@ impl Grant {
             .collect()
     }
 
+    /// Paths that it may see, with all below them that is not hidden; none below another.
+    pub fn readable(&self) -> impl Iterator<Item = &RelPath> {
+        self.files.keys()
+    }
+
     /// Whether it gets any file at all.
     pub fn has_files(&self) -> bool {
         !self.files.is_empty()

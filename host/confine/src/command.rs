@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -47,10 +47,19 @@ pub enum Mount {
         /// Where it is seen.
         inside: PathBuf,
     },
-    /// A host directory that seems writable; changes go to `upper`.
+    /// A tree of which nothing can be changed but its writable parts.
+    Tree {
+        /// On the host.
+        tree: Tree,
+        /// Files and directories of it, as relative paths; an empty one is all of it. None lies behind a symbolic link.
+        writable: Vec<PathBuf>,
+        /// Where it is seen.
+        inside: PathBuf,
+    },
+    /// A tree that seems writable; changes go to `upper`.
     Overlay {
         /// On the host, never changed.
-        lower: PathBuf,
+        lower: Tree,
         /// On the host, takes the changes.
         upper: PathBuf,
         /// On the host, empty, on the same file system as `upper`.
@@ -81,17 +90,90 @@ pub enum Mount {
     },
 }
 
+/// Where the files of a tree are on the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Tree {
+    /// In a directory.
+    Directory(PathBuf),
+    /// In `lower`, and over it in `upper`: what an overlay in a user namespace makes of the two. At most one program at a time may change it.
+    Layers {
+        /// Shared, never changed.
+        lower: PathBuf,
+        /// Takes the changes.
+        upper: PathBuf,
+        /// Empty at first, on the same file system as `upper`.
+        work: PathBuf,
+    },
+}
+
+impl Tree {
+    /// The directory that changes go to.
+    pub fn changes(&self) -> &Path {
+        match self {
+            Tree::Directory(directory) => directory,
+            Tree::Layers { upper, .. } => upper,
+        }
+    }
+
+    /// Its directories, the topmost first.
+    pub(crate) fn layers(&self) -> Vec<&Path> {
+        match self {
+            Tree::Directory(directory) => vec![directory],
+            Tree::Layers { lower, upper, .. } => vec![upper, lower],
+        }
+    }
+}
+
 impl Mount {
     /// Where it is seen.
     pub fn inside(&self) -> &PathBuf {
         match self {
             Mount::ReadOnly { inside, .. }
             | Mount::ReadWrite { inside, .. }
+            | Mount::Tree { inside, .. }
             | Mount::Overlay { inside, .. }
             | Mount::Tmpfs { inside, .. }
             | Mount::Link { inside, .. }
             | Mount::Text { inside, .. } => inside,
         }
+    }
+
+    /// Where inside it can be changed.
+    pub(crate) fn writable(&self) -> Vec<PathBuf> {
+        match self {
+            Mount::ReadWrite { inside, .. }
+            | Mount::Overlay { inside, .. }
+            | Mount::Tmpfs { inside, .. } => vec![inside.clone()],
+            Mount::Tree {
+                writable, inside, ..
+            } => writable.iter().map(|part| below(inside, part)).collect(),
+            Mount::ReadOnly { .. } | Mount::Link { .. } | Mount::Text { .. } => vec![],
+        }
+    }
+
+    /// Where on the host its changes go.
+    pub(crate) fn changes(&self) -> Vec<PathBuf> {
+        match self {
+            Mount::ReadWrite { host, .. } => vec![host.clone()],
+            Mount::Overlay { upper, .. } => vec![upper.clone()],
+            Mount::Tree { tree, writable, .. } => match tree {
+                Tree::Directory(host) => writable.iter().map(|part| below(host, part)).collect(),
+                Tree::Layers { upper, .. } if !writable.is_empty() => vec![upper.clone()],
+                Tree::Layers { .. } => vec![],
+            },
+            Mount::ReadOnly { .. }
+            | Mount::Tmpfs { .. }
+            | Mount::Link { .. }
+            | Mount::Text { .. } => vec![],
+        }
+    }
+}
+
+/// A part of a tree; the empty one is the tree itself, and a path that ends in a slash would not do for a file.
+pub(crate) fn below(root: &Path, part: &Path) -> PathBuf {
+    match part.as_os_str().is_empty() {
+        true => root.to_owned(),
+        false => root.join(part),
     }
 }
 

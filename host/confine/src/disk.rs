@@ -48,14 +48,7 @@ struct Room {
 
 impl DiskWatch {
     pub(crate) fn new(mounts: &[Mount], limits: &Limits) -> DiskWatch {
-        let places: Vec<PathBuf> = mounts
-            .iter()
-            .filter_map(|mount| match mount {
-                Mount::ReadWrite { host, .. } => Some(host.clone()),
-                Mount::Overlay { upper, .. } => Some(upper.clone()),
-                _ => None,
-            })
-            .collect();
+        let places: Vec<PathBuf> = mounts.iter().flat_map(Mount::changes).collect();
         let by_device: BTreeMap<u64, &PathBuf> = places
             .iter()
             .filter_map(|place| Some((rustix::fs::stat(place).ok()?.st_dev, place)))

@@ -24,12 +24,12 @@ mod shield;
 mod specification;
 mod toolchain;
 
-pub use command::{Command, Ending, Finished, Level, Limits, Mount, Network};
+pub use command::{Command, Ending, Finished, Level, Limits, Mount, Network, Tree};
 pub use disk::DiskWatch;
 pub use door::DOOR_PORT;
 pub use error::ConfineError;
 pub use launcher::Launcher;
-pub use probe::{Found, Probe, probe};
+pub use probe::{Found, Probe, probe, probe_layers};
 pub use removal::remove_tree;
 pub use running::Child;
 pub use service::{ServiceHandle, Started};

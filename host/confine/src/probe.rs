@@ -1,8 +1,9 @@
 //! What this machine can confine with, tried by confining something.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::command::{Command, Ending, Level, Limits, Mount, Network};
+use crate::command::{Command, Ending, Level, Limits, Mount, Network, Tree};
 use crate::error::ConfineError;
 use crate::launcher::Launcher;
 
@@ -30,14 +31,12 @@ pub enum Found {
 }
 
 /// Confines a trivial program with each layer, and an overlay apart: package caches need it, the rest does not.
-pub async fn probe(launcher: &Launcher, scratch: &std::path::Path) -> Vec<Probe> {
-    let plain = attempt(launcher, vec![]).await;
+pub async fn probe(launcher: &Launcher, scratch: &Path) -> Vec<Probe> {
+    let nothing = ["/bin/true"];
+    let plain = attempt(launcher, vec![], &nothing).await;
     let overlay = match overlay_mount(scratch) {
-        Ok(mount) => attempt(launcher, vec![mount]).await,
-        Err(error) => Found::Missing {
-            why: error.to_string(),
-            mend: "make the state directory writable".into(),
-        },
+        Ok(mount) => attempt(launcher, vec![mount], &nothing).await,
+        Err(error) => missing(error, "make the state directory writable"),
     };
     vec![
         Probe {
@@ -51,7 +50,82 @@ pub async fn probe(launcher: &Launcher, scratch: &std::path::Path) -> Vec<Probe>
     ]
 }
 
-async fn attempt(launcher: &Launcher, mut mounts: Vec<Mount>) -> Found {
+/// Tries whether a [`Tree::Layers`] in this directory does what a directory does, by changing one and looking at it from beneath another overlay.
+/// What is left in the directory is for [`crate::remove_tree`].
+pub async fn probe_layers(launcher: &Launcher, scratch: &Path) -> Found {
+    match Trial::new(scratch) {
+        Ok(trial) => trial.run(launcher).await,
+        Err(error) => missing(error, "make the state directory writable"),
+    }
+}
+
+fn missing(why: impl ToString, mend: &str) -> Found {
+    Found::Missing {
+        why: why.to_string(),
+        mend: mend.into(),
+    }
+}
+
+/// Where the trial's tree is seen.
+const SEEN: &str = "/tried";
+
+/// Everything that a layer has a form of its own for: a file changed and a file made, one removed, a directory that is there anew.
+const CHANGE: &str = "cd /tried && echo new > changed && echo new > made && rm removed && rm -r anew && mkdir anew && mv renamed made-of-it";
+
+/// Whether it is all seen so.
+const LOOK: &str = "cd /tried && test \"$(cat changed made made-of-it)\" = \"new\nnew\nold\" && test ! -e removed && test -d anew && test ! -e anew/old \
+    && test ! -e renamed && test \"$(cat kept)\" = old";
+
+struct Trial {
+    tree: Tree,
+    upper: PathBuf,
+    work: PathBuf,
+}
+
+impl Trial {
+    fn new(scratch: &Path) -> std::io::Result<Trial> {
+        let part = |name: &str| -> std::io::Result<PathBuf> {
+            let path = scratch.join(name);
+            std::fs::create_dir_all(&path)?;
+            Ok(path)
+        };
+        let lower = part("lower")?;
+        std::fs::create_dir_all(lower.join("anew"))?;
+        for file in ["changed", "removed", "renamed", "kept", "anew/old"] {
+            std::fs::write(lower.join(file), "old")?;
+        }
+        Ok(Trial {
+            tree: Tree::Layers {
+                lower,
+                upper: part("upper")?,
+                work: part("work")?,
+            },
+            upper: part("upper-over-it")?,
+            work: part("work-over-it")?,
+        })
+    }
+
+    async fn run(self, launcher: &Launcher) -> Found {
+        let changed = Mount::Tree {
+            tree: self.tree.clone(),
+            writable: vec![PathBuf::new()],
+            inside: SEEN.into(),
+        };
+        let found = attempt(launcher, vec![changed], &["/bin/sh", "-c", CHANGE]).await;
+        if !matches!(found, Found::Works(_)) {
+            return found;
+        }
+        let over_it = Mount::Overlay {
+            lower: self.tree,
+            upper: self.upper,
+            work: self.work,
+            inside: SEEN.into(),
+        };
+        attempt(launcher, vec![over_it], &["/bin/sh", "-c", LOOK]).await
+    }
+}
+
+async fn attempt(launcher: &Launcher, mut mounts: Vec<Mount>, argv: &[&str]) -> Found {
     for path in ["/usr", "/lib", "/lib64", "/bin"] {
         if let Ok(host) = std::fs::canonicalize(path) {
             mounts.push(Mount::ReadOnly {
@@ -61,8 +135,8 @@ async fn attempt(launcher: &Launcher, mut mounts: Vec<Mount>) -> Found {
         }
     }
     let command = Command {
-        program: "/bin/true".into(),
-        args: vec![],
+        program: argv.first().copied().unwrap_or_default().into(),
+        args: argv.iter().skip(1).map(|arg| (*arg).to_owned()).collect(),
         env: Default::default(),
         directory: "/".into(),
         mounts,
@@ -80,29 +154,24 @@ async fn attempt(launcher: &Launcher, mut mounts: Vec<Mount>) -> Found {
                 Level::Namespaces => ", WITHOUT Landlock, as the policy accepts",
             }
         )),
-        Ok(finished) => Found::Missing {
-            why: format!("the trial ended with {:?}", finished.ending),
-            mend: "report this with the kernel's version".into(),
-        },
-        Err(ConfineError::Setup { step, error, mend }) => Found::Missing {
-            why: format!("{step}: {error}"),
-            mend: mend.into(),
-        },
-        Err(error) => Found::Missing {
-            why: error.to_string(),
-            mend: "see the message".into(),
-        },
+        Ok(finished) => {
+            let said = String::from_utf8_lossy(&finished.stderr);
+            let why = format!("the trial ended with {:?} {}", finished.ending, said.trim());
+            missing(why.trim_end(), "report this with the kernel's version")
+        }
+        Err(ConfineError::Setup { step, error, mend }) => missing(format!("{step}: {error}"), mend),
+        Err(error) => missing(error, "see the message"),
     }
 }
 
-fn overlay_mount(scratch: &std::path::Path) -> std::io::Result<Mount> {
-    let part = |name: &str| -> std::io::Result<std::path::PathBuf> {
+fn overlay_mount(scratch: &Path) -> std::io::Result<Mount> {
+    let part = |name: &str| -> std::io::Result<PathBuf> {
         let path = scratch.join(name);
         std::fs::create_dir_all(&path)?;
         Ok(path)
     };
     Ok(Mount::Overlay {
-        lower: part("lower")?,
+        lower: Tree::Directory(part("lower")?),
         upper: part("upper")?,
         work: part("work")?,
         inside: "/overlay".into(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use crate::command::Mount;
+use crate::command::{Mount, Tree};
 use crate::error::ConfineError;
 
 /// Directories of a distribution: programs and libraries, no one's data.
@@ -264,7 +264,7 @@ impl Toolchains {
             std::fs::create_dir_all(&upper)?;
             std::fs::create_dir_all(&work)?;
             mounts.push(Mount::Overlay {
-                lower: path.clone(),
+                lower: Tree::Directory(path.clone()),
                 upper,
                 work,
                 inside: path.clone(),

@@ -181,7 +181,7 @@ impl Bench {
             house: self.house.clone(),
             project: self.project.clone(),
             env: driver::granted_env(&self.project, &self.grant),
-            root: None,
+            tree: None,
             scratch: self.scratch.clone(),
             releases: None,
             models: StepModels::new(

@@ -1,10 +1,10 @@
 //! Commands on a view: confined, with the variables that are theirs and nobody's secrets.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use confine::{Command, ConfineError, DOOR_PORT, Finished, Limits, Mount, Network};
+use confine::{Command, ConfineError, DOOR_PORT, Finished, Limits, Mount, Network, Tree};
 use egress::Proxy;
 
 use crate::house::House;
@@ -20,8 +20,8 @@ pub(crate) struct OnView<'a> {
     pub(crate) house: &'a House,
     /// The project's variables that it sees: all of `[env]` for the project's own commands, what the grant names for programs of a skill's choice.
     pub(crate) env: &'a BTreeMap<String, String>,
-    /// The view's root on the host.
-    pub(crate) root: &'a Path,
+    /// The view's files.
+    pub(crate) tree: &'a Tree,
     /// The step's scratch directory on the host.
     pub(crate) scratch: &'a Path,
     /// What becomes of what the command writes there.
@@ -102,11 +102,12 @@ impl OnView<'_> {
         std::fs::create_dir_all(&build).map_err(made)?;
         let layer = self.scratch.join("layer");
         mounts.push(match self.writes {
-            Writes::ToView => Mount::ReadWrite {
-                host: self.root.to_owned(),
+            Writes::ToView => Mount::Tree {
+                tree: self.tree.clone(),
+                writable: vec![PathBuf::new()],
                 inside: WORKSPACE.into(),
             },
-            Writes::Discarded => layered(self.root, &layer).map_err(made)?,
+            Writes::Discarded => layered(self.tree, &layer).map_err(made)?,
         });
         mounts.push(Mount::ReadWrite {
             host: build,
@@ -159,13 +160,16 @@ impl OnView<'_> {
 }
 
 /// The view with a layer over it that takes the writes; one that an interrupted command left is cleared first.
-fn layered(root: &Path, layer: &Path) -> std::io::Result<Mount> {
+///
+/// Where the view is a layer itself, it lies beneath this one while the worker has it mounted, to write to it. That is sound because the guest
+/// waits for its command: nothing changes beneath this mount, and each command has a new one, which finds all that the guest did before.
+fn layered(tree: &Tree, layer: &Path) -> std::io::Result<Mount> {
     confine::remove_tree(layer)?;
     let (upper, work) = (layer.join("upper"), layer.join("work"));
     std::fs::create_dir_all(&upper)?;
     std::fs::create_dir_all(&work)?;
     Ok(Mount::Overlay {
-        lower: root.to_owned(),
+        lower: tree.clone(),
         upper,
         work,
         inside: WORKSPACE.into(),

@@ -255,6 +255,8 @@ async fn merge_turn(
 
 /// Views of runs that ended right before their process was killed: nobody drives those again.
 pub(crate) fn sweep_ended(house: &House) {
+    // What is left of them holds no base: a lease of one ends with its process.
+    house.views.sweep();
     let Ok(entries) = std::fs::read_dir(house.root().join("runs")) else {
         return;
     };

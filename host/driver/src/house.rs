@@ -20,6 +20,7 @@ use crate::known::Known;
 use crate::lease::{self, Keeper};
 use crate::owner::OwnerPrograms;
 use crate::scheduler::Scheduler;
+use crate::views::{Views, Worktrees};
 
 /// Opened once a process.
 #[derive(Debug)]
@@ -48,6 +49,8 @@ pub struct House {
     pub secrets: Arc<Stores>,
     /// The way out for what skills ask for.
     pub outbound: Outbound,
+    /// How views of trees are made here.
+    pub views: Views,
     pub(crate) scheduler: Scheduler,
 }
 
@@ -134,6 +137,7 @@ impl House {
             journal,
             trail: Arc::new(Trail::open(&root.join("audit"))?),
             sandbox: Sandbox::new(config)?,
+            views: Views::new(&root, launcher.clone(), Worktrees::default()),
             launcher,
             tools: Toolchains::discover(&|name| std::env::var_os(name)),
             catalog: Catalog::bundled()?,
@@ -149,6 +153,12 @@ impl House {
     /// Lets other moats take a run of this one over after so long without a sign of life, instead of 30 s.
     pub fn leasing(mut self, length: Duration) -> House {
         self.keeper = Keeper::new(self.journal.clone(), length);
+        self
+    }
+
+    /// Makes views in one way, instead of by the cheapest means that works.
+    pub fn with_worktrees(mut self, asked: Worktrees) -> House {
+        self.views = self.views.asking(asked);
         self
     }
 

@@ -29,6 +29,7 @@ mod survey;
 mod transcript;
 mod usage;
 mod view;
+mod views;
 
 pub use approvals::{ApprovalError, Approvals, Scope, approve_skill};
 pub use branch::{own_skill, project_of, protected};
@@ -48,3 +49,4 @@ pub use services::{StepServices, granted_env};
 pub use step::gate::{GateRun, run_gate};
 pub use usage::{UsageError, used_by};
 pub use view::{View, ViewError};
+pub use views::{Chosen, Views, Worktrees};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use capability::{Denial, Grant, Running};
-use confine::{ConfineError, Ending};
+use confine::{ConfineError, Ending, Tree};
 use egress::Proxy;
 use project::Project;
 use sandbox::message::effects::{Effect, EffectsError, Standing};
@@ -45,8 +45,8 @@ pub struct StepServices {
     pub project: Arc<Project>,
     /// The project's variables that the grant names.
     pub env: BTreeMap<String, String>,
-    /// The view's root, for steps that have one.
-    pub root: Option<PathBuf>,
+    /// The view's files, for steps that have some.
+    pub tree: Option<Tree>,
     /// The step's scratch directory.
     pub scratch: PathBuf,
     /// For the deploy step.
@@ -120,8 +120,8 @@ impl Services for StepServices {
                 .chain(program.args)
                 .collect(),
         };
-        let root = self
-            .root
+        let tree = self
+            .tree
             .as_ref()
             .ok_or_else(|| ProcessError::Unavailable("this step has no files to run on".into()))?;
         let asked = command.timeout_ms.map_or(self.wall, Duration::from_millis);
@@ -132,7 +132,7 @@ impl Services for StepServices {
         let on_view = OnView {
             house: &self.house,
             env,
-            root,
+            tree,
             scratch: &self.scratch,
             writes: Writes::Discarded,
             resources: &held.env,

@@ -1,18 +1,28 @@
-//! A step's view: the part of a tree that its grant holds, written out as a plain directory, and thrown away afterwards.
+//! A step's view: the part of a tree that its grant holds, as a worktree by the machine's means, and thrown away afterwards.
 
 use std::path::{Path, PathBuf};
 
 use capability::{Grant, RelPath};
-use flow::id::TreeId;
-use repo::{EntryKind, ImportReport, ImportRules, Mirror, StoreError};
+use confine::Tree;
+use flow::id::{Digest, TreeId};
+use repo::{EntryKind, Files, ImportReport, ImportRules, Mirror, Part, StoreError, Worktree};
 
 use crate::house::private_dir;
 
-/// A directory for one step. Dropping it removes it.
+/// Whose rules name a part: what is seen, and what is written of it, another moat may decide otherwise.
+const RULE: &str = env!("CARGO_PKG_VERSION");
+
+/// The files of one step, with a scratch directory. Dropping it removes both.
 #[derive(Debug)]
 pub struct View {
-    directory: PathBuf,
+    // Before the worktree: its base is let go of when nothing lies over it any more.
+    disposable: Disposable,
+    worktree: Worktree,
 }
+
+/// A directory that is removed when this is dropped.
+#[derive(Debug)]
+struct Disposable(PathBuf);
 
 /// Why a view could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -28,18 +38,23 @@ pub enum ViewError {
     /// The tree.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The machine's owner asked for layers alone.
+    #[error(
+        "MOAT_WORKTREES asks for layers, which do not work in the state directory: {why} ({mend})"
+    )]
+    NoLayers {
+        /// What the system said.
+        why: String,
+        /// What to do about it.
+        mend: String,
+    },
 }
 
 impl View {
-    /// Writes what `keep` lets through of a tree into a fresh directory below `parent`.
-    ///
-    /// # Errors
-    /// [`ViewError`].
-    pub fn of_tree(
+    /// Has a worktree made in a fresh directory below `parent`.
+    pub(crate) fn make(
         parent: &Path,
-        mirror: &Mirror,
-        tree: &TreeId,
-        keep: &dyn Fn(&str, EntryKind) -> bool,
+        worktree: impl FnOnce(&Path) -> Result<Worktree, StoreError>,
     ) -> Result<View, ViewError> {
         let mut random = [0u8; 6];
         let failed = |path: &Path| {
@@ -49,44 +64,38 @@ impl View {
         rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
             .map_err(|errno| failed(parent)(errno.into()))?;
         let name: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-        let directory = parent.join(name);
-        private_dir(&directory.join("scratch")).map_err(failed(&directory))?;
-        let view = View { directory };
-        let written = mirror.materialise(tree, &view.root(), keep)?;
-        for skipped in &written.skipped {
-            tracing::warn!(path = skipped.path, reason = %skipped.reason, "left out of the view");
+        let disposable = Disposable(parent.join(name));
+        let directory = &disposable.0;
+        for part in ["scratch", "work"] {
+            private_dir(&directory.join(part)).map_err(failed(directory))?;
         }
-        Ok(view)
-    }
-
-    /// The part of a tree that a grant lets the skill see.
-    ///
-    /// # Errors
-    /// [`ViewError`].
-    pub fn of_grant(
-        parent: &Path,
-        mirror: &Mirror,
-        tree: &TreeId,
-        grant: &Grant,
-    ) -> Result<View, ViewError> {
-        View::of_tree(parent, mirror, tree, &|path, kind| {
-            visible(grant, path, kind)
+        let worktree = worktree(&directory.join("tree"))?;
+        Ok(View {
+            disposable,
+            worktree,
         })
     }
 
-    /// What is seen as the root.
-    pub fn root(&self) -> PathBuf {
-        self.directory.join("tree")
+    /// What is seen.
+    pub fn tree(&self) -> Tree {
+        match self.worktree.files() {
+            Files::Directory(directory) => Tree::Directory(directory.to_owned()),
+            Files::Layers { lower, upper } => Tree::Layers {
+                lower: lower.to_owned(),
+                upper: upper.to_owned(),
+                work: self.disposable.0.join("work"),
+            },
+        }
     }
 
     /// For build outputs and caches of this step.
     pub fn scratch(&self) -> PathBuf {
-        self.directory.join("scratch")
+        self.disposable.0.join("scratch")
     }
 
     /// What of it the grant lets be changed, as far as it is there: what is not cannot be mounted, and is made by writing to the directory above it.
     pub fn writable(&self, grant: &Grant) -> Vec<RelPath> {
-        let is_there = |path: &RelPath| path.is_root() || self.root().join(path.as_str()).exists();
+        let is_there = |path: &RelPath| path.is_root() || self.worktree.has(path.as_str().as_ref());
         grant.writable().into_iter().filter(is_there).collect()
     }
 
@@ -103,8 +112,8 @@ impl View {
         let parsed = |path: &str| path.parse::<RelPath>().ok();
         let withheld = |path: &str| parsed(path).is_some_and(|path| grant.may_read(&path).is_err());
         let writable = |path: &str| parsed(path).is_some_and(|path| grant.may_write(&path).is_ok());
-        mirror.import(
-            &self.root(),
+        self.worktree.import(
+            mirror,
             base,
             &ImportRules {
                 withheld: &withheld,
@@ -123,11 +132,22 @@ fn visible(grant: &Grant, path: &str, kind: EntryKind) -> bool {
     grant.may_read(&path).is_ok() || (kind == EntryKind::Directory && grant.leads_to(&path))
 }
 
-impl Drop for View {
+/// The part of a tree that a grant lets its skill see. It is named by what decides that, so that grants that let see the same share it.
+pub(crate) fn part<T>(grant: &Grant, with: impl FnOnce(&Part<'_>) -> T) -> T {
+    let paths: Vec<&str> = grant.readable().map(RelPath::as_str).collect();
+    let rule = serde_json::json!([RULE, paths, grant.hidden().patterns()]);
+    let name = Digest::of(rule.to_string().as_bytes());
+    with(&Part {
+        name: &name.as_str().replace(':', "-"),
+        keep: &|path, kind| visible(grant, path, kind),
+    })
+}
+
+impl Drop for Disposable {
     #[tracing::instrument(name = "remove", level = "debug", skip_all)]
     fn drop(&mut self) {
-        if let Err(error) = confine::remove_tree(&self.directory) {
-            tracing::warn!(directory = %self.directory.display(), %error, "a view could not be removed; it is swept at the next start");
+        if let Err(error) = confine::remove_tree(&self.0) {
+            tracing::warn!(directory = %self.0.display(), %error, "a view could not be removed; it is swept at the next start");
         }
     }
 }

@@ -1,4 +1,5 @@
-//! A worktree of 10,000 files: `materialise` against `git worktree add`, and the import of it; one run, ratios printed.
+//! A worktree of 10,000 files: `materialise` against `git worktree add`, and the import of it; then a thousand of them at one time, by each
+//! means: how long they take to make and to remove, and how much of the disk. One run, ratios printed.
 //!
 //! `cargo bench -p repo --bench worktree`, or with another number of files: `-- 1000`.
 #![allow(
@@ -11,7 +12,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use repo::{ImportRules, Mirror, Source};
+use flow::id::TreeId;
+use repo::{Bases, Files, ImportRules, Means, Mirror, Part, Source};
 
 const ROUNDS: usize = 5;
 
@@ -64,6 +66,7 @@ fn main() {
         assert_eq!(report.changed.len(), 1);
         imports.push(took);
     }
+    let gits_disk = used(&dir.path().join("git-0"));
     let (ours, gits, imports) = (median(ours), median(gits), median(imports));
     println!("{count} files, median of {ROUNDS}, 2 or more writers");
     println!("fetch into a new mirror   {:8.1} ms", ms(fetched));
@@ -78,6 +81,110 @@ fn main() {
         ms(imports),
         ms(imports) / ms(gits)
     );
+    let place = Place {
+        directory: dir.path(),
+        mirror: &mirror,
+        tree: &tree,
+    };
+    let gits = Cost {
+        made: gits,
+        removed: removed_by_git(&user, dir.path()),
+        disk: gits_disk,
+    };
+    println!("each, in a row:              made     removed    disk");
+    gits.print("git worktree", 1, &gits);
+    for (name, means, many) in [
+        ("layer", Means::Layer, MANY),
+        ("copy", Means::of_copies(dir.path()), 3),
+    ] {
+        let cost = place.many(means, many);
+        cost.print(name, many, &gits);
+    }
+}
+
+/// Worktrees at one time.
+const MANY: u32 = 1_000;
+
+struct Place<'a> {
+    directory: &'a Path,
+    mirror: &'a Mirror,
+    tree: &'a TreeId,
+}
+
+/// What worktrees cost, all of them.
+struct Cost {
+    made: Duration,
+    removed: Duration,
+    disk: u64,
+}
+
+impl Cost {
+    fn print(&self, name: &str, count: u32, gits: &Cost) {
+        let (made, removed) = (self.made / count, self.removed / count);
+        let disk = self.disk as f64 / f64::from(count);
+        println!(
+            "{name:<13} {count:>6} x {:8.3} ms {:8.3} ms {:7.2} MiB   {:.4}, {:.4} and {:.4} of git's; {:.2} and {:.2} s in all",
+            ms(made),
+            ms(removed),
+            disk / (1 << 20) as f64,
+            ms(made) / ms(gits.made),
+            ms(removed) / ms(gits.removed),
+            disk / gits.disk as f64,
+            self.made.as_secs_f64(),
+            self.removed.as_secs_f64(),
+        );
+    }
+}
+
+impl Place<'_> {
+    /// Makes so many, has one file changed in each as a mount of it would do it, and removes them. The base is counted: in time, and in disk.
+    fn many(&self, means: Means, count: u32) -> Cost {
+        let root = self.directory.join("many");
+        std::fs::create_dir(&root).unwrap();
+        let bases = Bases::at(&root.join("bases"));
+        let (made, worktrees) = timed(|| {
+            let make = |n: u32| {
+                let path = root.join(n.to_string());
+                let made = bases.worktree(self.mirror, self.tree, &Part::ALL, &path, means);
+                made.unwrap()
+            };
+            (0..count).map(make).collect::<Vec<_>>()
+        });
+        for worktree in &worktrees {
+            let (Files::Directory(root) | Files::Layers { upper: root, .. }) = worktree.files();
+            std::fs::create_dir_all(root.join("d0/e0")).unwrap();
+            std::fs::write(root.join("d0/e0/f0.rs"), "changed").unwrap();
+        }
+        let disk = used(&root);
+        let (removed, ()) = timed(|| {
+            for n in 0..count {
+                std::fs::remove_dir_all(root.join(n.to_string())).unwrap();
+            }
+        });
+        drop(worktrees);
+        std::fs::remove_dir_all(&root).unwrap();
+        Cost {
+            made,
+            removed,
+            disk,
+        }
+    }
+}
+
+fn removed_by_git(user: &Path, directory: &Path) -> Duration {
+    let removed = (0..ROUNDS).map(|round| {
+        let path = directory.join(format!("git-{round}"));
+        let args = ["worktree", "remove", "--force", path.to_str().unwrap()];
+        timed(|| git(user, &args)).0
+    });
+    median(removed.collect())
+}
+
+/// What a directory takes of the disk, in whole blocks.
+fn used(directory: &Path) -> u64 {
+    let output = Command::new("du").arg("-sB1").arg(directory).output();
+    let text = String::from_utf8(output.unwrap().stdout).unwrap();
+    text.split_whitespace().next().unwrap().parse().unwrap()
 }
 
 fn timed<T>(work: impl FnOnce() -> T) -> (Duration, T) {

@@ -22,6 +22,7 @@ mod clone;
 mod commit;
 mod create;
 mod diff;
+mod difference;
 mod error;
 mod harden;
 mod import;

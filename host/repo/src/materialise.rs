@@ -1,8 +1,10 @@
 //! Writes a tree as a plain directory: no `.git`, bytes as they are, through directory handles.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -145,7 +147,9 @@ impl Mirror {
             };
             let Ok(batch) = batch else { break };
             for (name, id, executable) in &batch.files {
-                bytes += write_file(&odb, &batch, name, *id, *executable)?;
+                let name: &OsStr = OsStrExt::from_bytes(name);
+                let path = batch.path.join(name);
+                bytes += write_file(&odb, &batch.directory, &path, *id, *executable)?;
                 files += 1;
             }
         }
@@ -263,22 +267,20 @@ impl Plan<'_> {
     }
 }
 
-fn write_file(
+/// Writes a new file; `path` ends with its name.
+pub(crate) fn write_file(
     odb: &Odb<'_>,
-    batch: &Batch,
-    name: &[u8],
+    directory: &OwnedFd,
+    path: &Path,
     id: Oid,
     executable: bool,
 ) -> Result<u64, StoreError> {
-    let failed = |e: std::io::Error| {
-        let name: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(name);
-        StoreError::io("write", &batch.path.join(name), e)
-    };
+    let failed = |e: std::io::Error| StoreError::io("write", path, e);
+    let name = path.file_name().unwrap_or_default();
     let blob = objects::read(odb, id, ObjectType::Blob, "file")?;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mode = Mode::from_raw_mode(if executable { 0o755 } else { 0o644 });
-    let file =
-        rustix::fs::openat(&batch.directory, name, flags, mode).map_err(|e| failed(e.into()))?;
+    let file = rustix::fs::openat(directory, name, flags, mode).map_err(|e| failed(e.into()))?;
     File::from(file).write_all(blob.data()).map_err(failed)?;
     Ok(blob.len() as u64)
 }

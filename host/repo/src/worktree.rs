@@ -8,6 +8,7 @@ use flow::id::TreeId;
 
 use crate::bases::{self, Base, Bases, Part};
 use crate::clone;
+use crate::difference::Over;
 use crate::error::StoreError;
 use crate::import::{ImportError, ImportReport, ImportRules};
 use crate::mirror::Mirror;
@@ -94,6 +95,34 @@ impl Bases {
             }
             Means::Checkout => checkout(mirror, tree, part, directory),
         }
+    }
+}
+
+impl Bases {
+    /// As [`Bases::worktree`], of a whole tree that differs little from another: the base is the other's, so that only what differs is
+    /// written. It is [`like`](Worktree::import) that it was made of.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    #[tracing::instrument(name = "worktree", level = "debug", skip_all)]
+    pub fn worktree_like(
+        &self,
+        mirror: &Mirror,
+        tree: &TreeId,
+        like: &TreeId,
+        directory: &Path,
+        means: Means,
+    ) -> Result<Worktree, StoreError> {
+        if means == Means::Checkout {
+            return checkout(mirror, tree, &Part::ALL, directory.to_path_buf());
+        }
+        let worktree = self.worktree(mirror, like, &Part::ALL, directory, means)?;
+        let over = match worktree.files() {
+            Files::Directory(_) => Over::Within,
+            Files::Layers { .. } => Over::Beneath,
+        };
+        bases::warn(&mirror.write_difference(like, tree, directory, over)?);
+        Ok(worktree)
     }
 }
 

@@ -154,25 +154,15 @@ fn libraries() -> impl Iterator<Item = Mount> {
 
 /// The view read-only, and over it what may be changed: should the engine fail, the kernel still refuses.
 pub(crate) fn view_mounts(view: &View, mounts: &mut Vec<Mount>) -> Files {
-    let inside = |path: &RelPath| match path.is_root() {
-        true => PathBuf::from(worker::VIEW),
-        false => Path::new(worker::VIEW).join(path.as_str()),
+    let part = |path: &RelPath| match path.is_root() {
+        true => PathBuf::new(),
+        false => PathBuf::from(path.as_str()),
     };
-    mounts.push(Mount::ReadOnly {
-        host: view.root.clone(),
+    mounts.push(Mount::Tree {
+        tree: view.tree.clone(),
+        writable: view.writable.iter().map(part).collect(),
         inside: worker::VIEW.into(),
     });
-    for path in &view.writable {
-        let host = if path.is_root() {
-            view.root.clone()
-        } else {
-            view.root.join(path.as_str())
-        };
-        mounts.push(Mount::ReadWrite {
-            host,
-            inside: inside(path),
-        });
-    }
     if view.writable.is_empty() {
         Files::ReadOnly
     } else {

@@ -1,11 +1,10 @@
 //! One warm worker bound to one component, one grant and one view: the broker's side of each call in it.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use capability::{Denial, Grant, Limits, RelPath};
-use confine::Ending;
+use confine::{Ending, Tree};
 use flow::id::Role;
 use serde_json::Value;
 use tracing::Instrument as _;
@@ -28,9 +27,9 @@ const GRACE: Duration = Duration::from_millis(250);
 /// What the guest sees as its file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct View {
-    /// The host directory that is the guest's `/`.
-    pub root: PathBuf,
-    /// What of it may be changed.
+    /// What is the guest's `/`.
+    pub tree: Tree,
+    /// What of it may be changed; all of it is there, behind no symbolic link.
     pub writable: Vec<RelPath>,
 }
 

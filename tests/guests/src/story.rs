@@ -49,6 +49,12 @@ fn one(step: &Value, begun: &Instant, told: &[Value]) -> Value {
         "heed" => {
             json!(fs::read_to_string(step["path"].as_str().unwrap_or("")).unwrap_or_default())
         }
+        "write" => of_files(fs::write(path(step, "path"), path(step, "text"))),
+        "remove" => of_files(fs::remove_file(path(step, "path"))),
+        "rename" => of_files(fs::rename(path(step, "path"), path(step, "to"))),
+        "clear" => of_files(fs::remove_dir_all(path(step, "path"))),
+        "make" => of_files(fs::create_dir(path(step, "path"))),
+        "read" => of_files(fs::read_to_string(path(step, "path"))),
         "chat" => {
             let request = model::Request {
                 alias: step["alias"].as_str().unwrap_or("small").into(),
@@ -79,5 +85,16 @@ fn one(step: &Value, begun: &Instant, told: &[Value]) -> Value {
         "fetch" => http::fetch(step),
         "pair" => http::pair(step),
         _ => Value::Null,
+    }
+}
+
+fn path<'a>(step: &'a Value, key: &str) -> &'a str {
+    step[key].as_str().unwrap_or("")
+}
+
+fn of_files<T: Into<Value>>(result: std::io::Result<T>) -> Value {
+    match result {
+        Ok(value) => json!({ "ok": value.into() }),
+        Err(error) => json!({ "err": format!("{:?}", error.kind()) }),
     }
 }

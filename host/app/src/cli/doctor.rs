@@ -2,6 +2,7 @@
 
 use confine::Found;
 use driver::House;
+use repo::Means;
 use serde_json::json;
 
 use crate::cli::Shared;
@@ -54,6 +55,26 @@ fn tell_secrets(house: &House) {
     }
 }
 
+/// How worktrees are made here, and whether that is what was asked for.
+async fn worktrees(house: &House) -> (bool, String) {
+    let chosen = match house.views.chosen().await {
+        Ok(chosen) => chosen,
+        Err(error) => return (false, error.to_string()),
+    };
+    let how = match chosen.means {
+        Means::Layer => "layers over a base that they share",
+        Means::Clone => "copies that share their blocks (reflink)",
+        Means::Checkout => "copies",
+    };
+    (
+        true,
+        match &chosen.why {
+            Some(why) => format!("{how}; layers do not work here: {why}"),
+            None => how.into(),
+        },
+    )
+}
+
 pub async fn run(shared: &Shared) -> anyhow::Result<Exit> {
     let house = shared.house()?;
     let scratch = house.root().join(format!("doctor-{}", std::process::id()));
@@ -65,9 +86,11 @@ pub async fn run(shared: &Shared) -> anyhow::Result<Exit> {
         .into_iter()
         .map(|name| (name, house.tools.resolve(name).ok()))
         .collect();
-    let works = probes
-        .iter()
-        .all(|probe| matches!(probe.found, Found::Works(_)));
+    let (worktrees_work, worktrees) = worktrees(&house).await;
+    let works = worktrees_work
+        && probes
+            .iter()
+            .all(|probe| matches!(probe.found, Found::Works(_)));
     if shared.json {
         let probes: Vec<_> = probes
             .iter()
@@ -81,7 +104,7 @@ pub async fn run(shared: &Shared) -> anyhow::Result<Exit> {
         println!(
             "{}",
             text::json(
-                &json!({"confinement": probes, "models": models(&house), "secrets": house.secrets.entries().map(|(name, _)| name).collect::<Vec<_>>(), "state": house.root(), "policy": house.policy.file})
+                &json!({"confinement": probes, "worktrees": {"works": worktrees_work, "detail": worktrees}, "models": models(&house), "secrets": house.secrets.entries().map(|(name, _)| name).collect::<Vec<_>>(), "state": house.root(), "policy": house.policy.file})
             )?
         );
     } else {
@@ -95,6 +118,15 @@ pub async fn run(shared: &Shared) -> anyhow::Result<Exit> {
                 ),
             }
         }
+        println!(
+            "{} worktrees: {}",
+            if worktrees_work {
+                "ok      "
+            } else {
+                "MISSING "
+            },
+            clean(&worktrees)
+        );
         for (name, path) in programs {
             match path {
                 Some(path) => println!("ok       commands may run {name}: {}", path.display()),

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use driver::House;
+use driver::{House, Worktrees};
 use journal::Journal;
 
 use crate::exit::Exit;
@@ -37,6 +37,9 @@ pub struct Arguments {
     /// After how long without a sign of life another moat may take over a run that this one drives.
     #[arg(long, global = true, env = "MOAT_LEASE", value_name = "TIME", default_value = "30s", value_parser = lease, hide = true)]
     lease: Duration,
+    /// How worktrees are made: `cheapest`, or `layers` or `copies` alone.
+    #[arg(long, global = true, env = "MOAT_WORKTREES", value_name = "HOW", default_value = "cheapest", value_parser = worktrees, hide = true)]
+    worktrees: Worktrees,
     /// Print JSON, for programs.
     #[arg(long, global = true)]
     json: bool,
@@ -75,6 +78,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     let shared = Shared {
         home: arguments.home,
         lease: arguments.lease,
+        worktrees: arguments.worktrees,
         json: arguments.json,
     };
     match arguments.command {
@@ -96,6 +100,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<Exit> {
 pub struct Shared {
     home: Option<PathBuf>,
     lease: Duration,
+    worktrees: Worktrees,
     json: bool,
 }
 
@@ -131,7 +136,8 @@ impl Shared {
     fn house_at(&self, home: &std::path::Path) -> anyhow::Result<Arc<House>> {
         only_ours(home)?;
         let program = std::env::current_exe().context("this program cannot tell its own path")?;
-        Ok(Arc::new(House::open(home, &program)?.leasing(self.lease)))
+        let house = House::open(home, &program)?.leasing(self.lease);
+        Ok(Arc::new(house.with_worktrees(self.worktrees)))
     }
 }
 
@@ -141,6 +147,15 @@ fn lease(text: &str) -> Result<Duration, String> {
         Ok(ms @ 1_000..=3_600_000) => Ok(Duration::from_millis(ms)),
         Ok(_) => Err("from 1s to 1h".into()),
         Err(error) => Err(error.to_string()),
+    }
+}
+
+fn worktrees(text: &str) -> Result<Worktrees, String> {
+    match text {
+        "cheapest" => Ok(Worktrees::Cheapest),
+        "layers" => Ok(Worktrees::Layers),
+        "copies" => Ok(Worktrees::Copies),
+        _ => Err("`cheapest`, `layers` or `copies`".into()),
     }
 }
 

@@ -5,16 +5,18 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::CWD;
+use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
 
 use crate::child::{At as _, Failed, sys};
-use crate::command::Mount;
+use crate::command::{Mount, Tree};
 use crate::specification::Specification;
 
 const NOSUID: u64 = 0x2;
@@ -30,6 +32,8 @@ const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
 /// A piece that was taken hold of before the host's paths go out of sight.
 enum Piece {
     Tree(OwnedFd, bool),
+    /// A directory that can be changed, of which only these parts will be.
+    Parts(OwnedFd, Vec<PathBuf>),
     Made(Mount),
 }
 
@@ -120,9 +124,22 @@ fn hold(mount: &Mount) -> Result<Piece, Failed> {
         Mount::ReadWrite { host, .. } => {
             Piece::Tree(clone_tree(host, NOSUID | NODEV)?, host.is_dir())
         }
+        Mount::Tree { tree, writable, .. } => {
+            let root = match tree {
+                Tree::Directory(host) => clone_tree(host, NOSUID | NODEV)?,
+                Tree::Layers { upper, work, .. } if !writable.is_empty() => {
+                    overlay(&tree.layers()[1..], Some((upper, work))).at("overlay")?
+                }
+                Tree::Layers { .. } => overlay(&tree.layers(), None).at("overlay")?,
+            };
+            Piece::Parts(root, writable.clone())
+        }
         Mount::Overlay {
             lower, upper, work, ..
-        } => Piece::Tree(overlay(lower, upper, work).at("overlay")?, true),
+        } => {
+            let made = overlay(&lower.layers(), Some((upper, work)));
+            Piece::Tree(made.at("overlay")?, true)
+        }
         Mount::Tmpfs { .. } | Mount::Link { .. } | Mount::Text { .. } => Piece::Made(mount.clone()),
     })
 }
@@ -141,14 +158,27 @@ fn clone_tree(host: &Path, attributes: u64) -> Result<OwnedFd, Failed> {
     Ok(tree)
 }
 
-fn overlay(lower: &Path, upper: &Path, work: &Path) -> std::io::Result<OwnedFd> {
+/// `lower` has the topmost first; changes go to the first of `upper`, whose second is for the kernel's own work on the same file system.
+fn overlay(lower: &[&Path], upper: Option<(&PathBuf, &PathBuf)>) -> std::io::Result<OwnedFd> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    fsconfig_set_string(&context, "lowerdir+", lower)
-        .or_else(|_| fsconfig_set_string(&context, "lowerdir", lower))?;
-    fsconfig_set_string(&context, "upperdir", upper)?;
-    fsconfig_set_string(&context, "workdir", work)?;
+    let one_by_one = lower
+        .iter()
+        .try_for_each(|layer| fsconfig_set_string(&context, "lowerdir+", *layer));
+    // Before Linux 6.5 they are one text.
+    one_by_one.or_else(|_| fsconfig_set_string(&context, "lowerdir", joined(lower)))?;
+    if let Some((upper, work)) = upper {
+        // All that is mounted so is made anew after a power cut, and without it an unmount writes out all that the file system holds. The kernel
+        // marks what it works with, lest it be mounted again after one: what a step's commands share is, in its turn.
+        match fs::remove_dir_all(work.join("work/incompat/volatile")) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => fsconfig_set_flag(&context, "volatile")?,
+        }
+        fsconfig_set_string(&context, "upperdir", upper)?;
+        fsconfig_set_string(&context, "workdir", work)?;
+        // A layer that takes the changes of one mount lies beneath another while the first stands still; with an index the kernel refuses that.
+        fsconfig_set_string(&context, "index", "off")?;
+    }
     fsconfig_set_flag(&context, "userxattr")?;
-    // Not `volatile`: such an upper layer cannot be mounted again, and a step's commands share it.
     fsconfig_create(&context)?;
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     Ok(fsmount(
@@ -156,6 +186,23 @@ fn overlay(lower: &Path, upper: &Path, work: &Path) -> std::io::Result<OwnedFd> 
         FsMountFlags::FSMOUNT_CLOEXEC,
         attributes,
     )?)
+}
+
+/// Paths as one text, in which a colon separates and a backslash escapes.
+fn joined(layers: &[&Path]) -> OsString {
+    let mut text = Vec::new();
+    for layer in layers {
+        if !text.is_empty() {
+            text.push(b':');
+        }
+        for byte in layer.as_os_str().as_bytes() {
+            if matches!(byte, b':' | b'\\') {
+                text.push(b'\\');
+            }
+            text.push(*byte);
+        }
+    }
+    OsString::from_vec(text)
 }
 
 /// What every program expects: /proc and /dev, and a place for /tmp.
@@ -214,6 +261,11 @@ fn place(inside: &Path, piece: Piece) -> Result<(), Failed> {
             }
             attach(&tree, &target)
         }
+        Piece::Parts(root, parts) => {
+            fs::create_dir_all(&target).at("mount point")?;
+            attach(&root, &target)?;
+            open_parts(&root, &target, &parts)
+        }
         Piece::Made(Mount::Tmpfs { size_bytes, .. }) => {
             fs::create_dir_all(&target).at("mount point")?;
             let data = format!("mode=0755,size={size_bytes}");
@@ -225,6 +277,41 @@ fn place(inside: &Path, piece: Piece) -> Result<(), Failed> {
         Piece::Made(Mount::Text { content, .. }) => fs::write(&target, content).at("text"),
         Piece::Made(_) => Ok(()),
     }
+}
+
+/// Makes a tree that is mounted already read-only, but for its writable parts: those are mounted over it.
+fn open_parts(root: &OwnedFd, target: &Path, parts: &[PathBuf]) -> Result<(), Failed> {
+    if parts.iter().any(|part| part.as_os_str().is_empty()) {
+        return Ok(());
+    }
+    let parts = parts
+        .iter()
+        .map(|part| Ok((part, clone_part(root, part).at("writable part")?)))
+        .collect::<Result<Vec<_>, Failed>>()?;
+    sys::mount_attributes(root.as_raw_fd(), RDONLY).at("mount attributes")?;
+    parts
+        .iter()
+        .try_for_each(|(part, tree)| attach(tree, &target.join(part)))
+}
+
+/// Step by step: a symbolic link on the way could lead out of the tree, to anything of the host's.
+fn clone_part(root: &OwnedFd, part: &Path) -> std::io::Result<OwnedFd> {
+    let step = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut at = rustix::fs::openat(root, ".", step, Mode::empty())?;
+    for component in part.components() {
+        let Component::Normal(name) = component else {
+            return Err(Errno::INVAL.into());
+        };
+        at = rustix::fs::openat(&at, name, step, Mode::empty())?;
+        if FileType::from_raw_mode(rustix::fs::fstat(&at)?.st_mode) == FileType::Symlink {
+            return Err(Errno::LOOP.into());
+        }
+    }
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_RECURSIVE
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    Ok(open_tree(&at, "", flags)?)
 }
 
 /// A file to mount upon. One that is there already may be the host's: it is never opened for writing.

@@ -80,20 +80,15 @@ fn landlock(specification: &Specification, level: Level) -> std::io::Result<()> 
         .map_err(other)?
         .add_rule(PathBeneath::new(fd("/".as_ref())?, read))
         .map_err(other)?;
-    let writable = specification.mounts.iter().filter_map(|mount| match mount {
-        Mount::ReadWrite { inside, .. }
-        | Mount::Overlay { inside, .. }
-        | Mount::Tmpfs { inside, .. } => Some(inside.as_path()),
-        Mount::ReadOnly { .. } | Mount::Link { .. } | Mount::Text { .. } => None,
-    });
-    for path in writable.chain(["/tmp".as_ref(), "/dev".as_ref()]) {
-        let access = if std::fs::metadata(path)?.is_dir() {
+    let writable = specification.mounts.iter().flat_map(Mount::writable);
+    for path in writable.chain(["/tmp".into(), "/dev".into()]) {
+        let access = if std::fs::metadata(&path)?.is_dir() {
             AccessFs::from_all(abi)
         } else {
             AccessFs::from_file(abi)
         };
         rules = rules
-            .add_rule(PathBeneath::new(fd(path)?, access))
+            .add_rule(PathBeneath::new(fd(&path)?, access))
             .map_err(other)?;
     }
     let status = rules.restrict_self().map_err(other)?;

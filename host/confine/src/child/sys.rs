@@ -90,7 +90,7 @@ pub(crate) fn rlimit(resource: u32, value: u64) -> Result<()> {
     .map(drop)
 }
 
-/// Sets attributes of a detached mount and all below it.
+/// Sets attributes of a mount and all below it.
 pub(crate) fn mount_attributes(tree: RawFd, set: u64) -> Result<()> {
     #[repr(C)]
     struct Attributes {

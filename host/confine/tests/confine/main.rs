@@ -15,6 +15,7 @@ mod ordinary;
 mod owner;
 mod place;
 mod proxied;
+mod trees;
 // The stand-ins that the proxy's own tests use.
 mod probe;
 #[path = "../../../egress/tests/door/server.rs"]
@@ -28,7 +29,7 @@ mod world;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use confine::{ConfineError, Ending, Mount, Network};
+use confine::{ConfineError, Ending, Mount, Network, Tree};
 use tempfile::TempDir;
 
 use crate::place::{Place, alive, gone, text};
@@ -399,7 +400,7 @@ async fn an_overlay_takes_changes_and_leaves_the_lower_directory() {
         path
     };
     command.mounts.push(Mount::Overlay {
-        lower: lower.path().into(),
+        lower: Tree::Directory(lower.path().into()),
         upper: part("u"),
         work: part("w"),
         inside: "/cache".into(),

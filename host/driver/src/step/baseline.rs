@@ -17,7 +17,7 @@ pub(crate) async fn perform(context: &Context) -> Result<Vec<Event>, Failed> {
         .test
         .as_ref()
         .ok_or_else(|| setup("baseline", &"the pipeline has no test skill"))?;
-    let view = skill_view(context, test, &run.base.tree)?;
+    let view = skill_view(context, test, &run.base.tree).await?;
     let request = TestRequest {
         command: "test".into(),
     };

@@ -31,7 +31,7 @@ pub(crate) async fn perform(context: &Context, commit: &CommitId) -> Result<Vec<
         target: (commit.clone(), tree.clone()),
         held: Some(context.ledger.held().clone()),
     };
-    let view = skill_view(context, &pipeline.skill, &tree)?;
+    let view = skill_view(context, &pipeline.skill, &tree).await?;
     let target = Target {
         commit: commit.to_string(),
         patience_ms: pipeline.patience_ms,

@@ -23,7 +23,6 @@ use crate::house::House;
 use crate::record::confinement;
 use crate::scheduler::{Party, Turn, command_of};
 use crate::step::{Failed, cut, failed, setup, signature};
-use crate::view::View;
 
 /// Evidence of one gate.
 const EVIDENCE_BYTES_MAX: usize = 48 * 1024;
@@ -140,7 +139,7 @@ async fn verdict(
                 timeout_ms: *timeout_ms,
                 held,
             };
-            command(run, gate, &subject.tree, &program, None).await?
+            command(run, gate, [&subject.tree, &subject.base], &program, None).await?
         }
         Check::BaseTests {
             argv,
@@ -189,11 +188,11 @@ struct Program<'a> {
     held: &'a Turn,
 }
 
-/// The command exits with 0 on a fresh worktree of the tree, and at least one test ran where that can be told.
+/// The command exits with 0 on a fresh worktree of the tree, which differs little from the base, and at least one test ran where that can be told.
 async fn command(
     run: &GateRun<'_>,
     gate: &Gate,
-    tree: &TreeId,
+    [tree, base]: [&TreeId; 2],
     program: &Program<'_>,
     expected: Option<&TestReport>,
 ) -> Result<Answer, Failed> {
@@ -203,13 +202,15 @@ async fn command(
         held,
     } = *program;
     let source = gate.name.as_str();
-    let view = View::of_tree(run.directory, run.mirror, tree, &|_, _| true)
+    let view = (run.house.views)
+        .of_tree(run.directory, run.mirror, tree, base)
+        .await
         .map_err(|error| setup(source, &error))?;
-    let (root, scratch) = (view.root(), view.scratch());
+    let (files, scratch) = (view.tree(), view.scratch());
     let on_view = OnView {
         house: run.house,
         env: &run.project.env,
-        root: &root,
+        tree: &files,
         scratch: &scratch,
         writes: Writes::ToView,
         resources: &held.env,
@@ -351,7 +352,7 @@ async fn base_tests(
         .mirror
         .overlay(&subject.tree, &subject.base, &|path| globs.matches(path))
         .map_err(|error| setup(source, &error))?;
-    let mut answer = command(run, gate, &tree, program, run.baseline).await?;
+    let mut answer = command(run, gate, [&tree, &subject.base], program, run.baseline).await?;
     if tree != subject.tree {
         answer
             .title

@@ -22,7 +22,7 @@ const HALF_DONE_BYTES_MAX: usize = 16 * 1024;
 pub(crate) async fn perform(context: &Context, attempt: u32) -> Result<Vec<Event>, Failed> {
     let run = context.ledger.run();
     let implement = &run.opened.pipeline.implement;
-    let view = skill_view(context, implement, start(&run))?;
+    let view = skill_view(context, implement, start(&run)).await?;
     let assignment = assignment(context, &run, attempt)?;
     let step = Step::Implement { attempt };
     let (_, grant) = context

@@ -16,7 +16,7 @@ pub(crate) async fn perform(context: &Context) -> Result<Vec<Event>, Failed> {
         let decision = Decision::Accepted(untriaged(&run.opened.report.text));
         return Ok(vec![Event::Triaged { decision }]);
     };
-    let view = skill_view(context, triage, &run.base.tree)?;
+    let view = skill_view(context, triage, &run.base.tree).await?;
     let (decision, mut events) = skill::call(
         context,
         &Step::Intake,
@@ -32,7 +32,7 @@ pub(crate) async fn perform(context: &Context) -> Result<Vec<Event>, Failed> {
 }
 
 /// What a skill sees of a tree.
-pub(crate) fn skill_view(
+pub(crate) async fn skill_view(
     context: &Context,
     skill: &flow::pipeline::Skill,
     tree: &flow::id::TreeId,
@@ -41,6 +41,8 @@ pub(crate) fn skill_view(
         .skills
         .get(&skill.name)
         .ok_or_else(|| setup(skill.name.as_str(), &"the skill is not at hand"))?;
-    View::of_grant(&context.directory(), &context.mirror, tree, grant)
+    (context.house.views)
+        .of_grant(&context.directory(), &context.mirror, tree, grant)
+        .await
         .map_err(|error| setup("worktree", &error))
 }

@@ -26,7 +26,7 @@ pub(crate) async fn perform(context: &Context) -> Result<Vec<Event>, Failed> {
         .item
         .as_ref()
         .ok_or_else(|| setup("plan", &"the run has no work item"))?;
-    let view = skill_view(context, plan, &run.base.tree)?;
+    let view = skill_view(context, plan, &run.base.tree).await?;
     let (planned, mut events) = skill::call::<_, Vec<PlannedTask>>(
         context,
         &Step::Plan,

@@ -79,7 +79,7 @@ pub(crate) async fn call<I: Serialize, O: DeserializeOwned>(
         house: context.house.clone(),
         project: context.project.clone(),
         env: granted_env(&context.project, grant),
-        root: Some(view.root()),
+        tree: Some(view.tree()),
         scratch: view.scratch(),
         releases,
         models: StepModels::new(
@@ -108,7 +108,7 @@ pub(crate) async fn call<I: Serialize, O: DeserializeOwned>(
         role,
         input,
         view: Some(sandbox::View {
-            root: view.root(),
+            tree: view.tree(),
             writable: view.writable(grant),
         }),
         grant: grant.clone(),

@@ -254,6 +254,55 @@ fn random_deeds_come_to_the_same_tree() {
     }
 }
 
+/// A worktree of a tree that differs little from another looks like one of its own, and comes to it again.
+#[test]
+fn what_only_differs_is_written_over_another_base() {
+    let mut place = Place::new();
+    let whole = |place: &mut Place, tree: &TreeId, like: &TreeId, means| {
+        place.made += 1;
+        let path = place.fixture.dir.path().join(format!("w{}", place.made));
+        let mirror = &place.fixture.mirror;
+        let made = place.bases.worktree_like(mirror, tree, like, &path, means);
+        (made.unwrap(), path)
+    };
+    let base = place.base.clone();
+    let mut trees = vec![];
+    for deed in DEEDS.into_iter().step_by(2) {
+        let (worktree, path) = whole(&mut place, &base, &base, Means::Checkout);
+        let scratch = tempfile::tempdir_in(place.fixture.dir.path()).unwrap();
+        act(&worktree, scratch.path(), &format!("umask 022; {deed}"));
+        let mirror = &place.fixture.mirror;
+        let taken = worktree.import(mirror, &base, &ImportRules::default());
+        trees.push((deed, taken.unwrap().tree));
+        fs::remove_dir_all(path).unwrap();
+    }
+    let mut written = 0;
+    for (deed, made) in trees {
+        for (tree, like) in [(&made, &base), (&base, &made)] {
+            let mut seen = vec![];
+            for means in ALL_MEANS {
+                let (worktree, path) = whole(&mut place, tree, like, means);
+                let scratch = tempfile::tempdir_in(place.fixture.dir.path()).unwrap();
+                seen.push(act(&worktree, scratch.path(), LOOK));
+                let mirror = &place.fixture.mirror;
+                let again = worktree.import(mirror, like, &ImportRules::default());
+                let again = again.unwrap();
+                assert_eq!(again.tree, *tree, "{means:?} {deed}");
+                assert_eq!(again.refused, []);
+                if means == Means::Layer {
+                    written += again.files;
+                }
+                fs::remove_dir_all(path).unwrap();
+            }
+            for other in &seen[1..] {
+                assert_eq!(&seen[0], other, "{deed}");
+            }
+        }
+    }
+    let all = (DEEDS.len() * FILES.len()) as u64;
+    assert!(written < all / 3, "{written} of {all} files");
+}
+
 #[test]
 fn the_shared_base_stays_as_it_is() {
     let mut place = Place::new();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use capability::{Denial, Grant, Manifest, Policy, RawProjectGrant, Running, Source};
-use confine::{Command, Launcher, Limits, Mount, Network};
+use confine::{Command, Launcher, Limits, Mount, Network, Tree};
 use flow::id::Role;
 use sandbox::message::effects::{Effect, EffectsError, Standing};
 use sandbox::message::http::{self, Head, HttpError, Piece};
@@ -45,7 +45,7 @@ impl Skill {
             launcher,
             grant,
             view: View {
-                root: view.to_owned(),
+                tree: Tree::Directory(view.to_owned()),
                 writable: vec![],
             },
         }

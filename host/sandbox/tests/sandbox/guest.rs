@@ -49,6 +49,11 @@ async fn no_verb_leads_out_of_the_view_by_any_spelling() {
     nothing_leads_out(&Place::new()).await;
 }
 
+#[tokio::test]
+async fn no_verb_leads_out_of_a_view_in_layers() {
+    nothing_leads_out(&Place::layered()).await;
+}
+
 /// Where the kernel has no openat2, or a container forbids it, paths are walked by hand: as strictly.
 #[test]
 fn no_verb_leads_out_of_the_view_without_openat2() {
@@ -152,8 +157,45 @@ async fn nothing_leads_out(place: &Place) {
                 );
             }
             populate(view, &links);
+            place.clear_layer();
         }
         assert_eq!(digest(outside.path()), before, "{path:.80}");
+    }
+}
+
+#[tokio::test]
+async fn only_what_is_granted_of_a_view_can_be_changed_in_either_form() {
+    for place in [Place::new(), Place::layered()] {
+        let grant = writing("src");
+        std::fs::write(place.view.path().join("src/b"), "content of b").unwrap();
+        let all = |grant: &std::sync::Arc<capability::Grant>, verb: &str, path: &str| {
+            let input = json!({"do": verb, "path": path, "to": "src/moved", "text": "x"});
+            place.job(grant.clone(), input)
+        };
+        for verb in ["write", "remove", "rename", "truncate", "link"] {
+            let refused = all(&grant, verb, "a").await;
+            assert!(refused["failed"].is_string(), "{verb}: {refused}");
+        }
+        for (verb, path) in [
+            ("write", "src/new"),
+            ("rename", "src/new"),
+            ("remove", "src/moved"),
+            ("write", "src/b"),
+        ] {
+            let done = all(&grant, verb, path).await;
+            assert!(done["failed"].is_null(), "{verb} {path}: {done}");
+        }
+        let read = std::fs::read_to_string(place.changes().join("src/b")).unwrap();
+        assert_eq!(read, "x");
+        if place.layer.is_some() {
+            let base = std::fs::read_to_string(place.view.path().join("src/b")).unwrap();
+            assert_eq!(base, "content of b", "the base is shared");
+        }
+        // Read-only as a whole.
+        for verb in ["write", "remove"] {
+            let refused = all(&crate::place::grant(MANIFEST), verb, "src/b").await;
+            assert!(refused["failed"].is_string(), "{verb}: {refused}");
+        }
     }
 }
 
@@ -188,12 +230,13 @@ fn writing_for_long(path: &str) -> std::sync::Arc<capability::Grant> {
 
 #[tokio::test]
 async fn one_file_can_be_only_so_large() {
-    let place = Place::new();
-    let input = json!({"do": "fill", "path": "src/f", "bytes": 3u64 << 30});
-    let answer = place.call_with(writing_for_long("src"), input).await;
-    assert!(matches!(answer, Err(CallError::DiskFull)), "{answer:?}");
-    let written = std::fs::metadata(place.view.path().join("src/f")).unwrap();
-    assert!(written.len() <= 1 << 30, "{}", written.len());
+    for place in [Place::new(), Place::layered()] {
+        let input = json!({"do": "fill", "path": "src/f", "bytes": 3u64 << 30});
+        let answer = place.call_with(writing_for_long("src"), input).await;
+        assert!(matches!(answer, Err(CallError::DiskFull)), "{answer:?}");
+        let written = std::fs::metadata(place.changes().join("src/f")).unwrap();
+        assert!(written.len() <= 1 << 30, "{}", written.len());
+    }
 }
 
 /// A small disk of its own; only root can have one.

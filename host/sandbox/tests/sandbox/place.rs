@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 use async_trait::async_trait;
 use capability::denial::Capability;
 use capability::{Denial, Grant, Manifest, Policy, RawProjectGrant, Running, Source};
-use confine::Launcher;
+use confine::{Launcher, Tree};
 use sandbox::message::effects::{Effect, EffectsError, Standing};
 use sandbox::message::http::{self, Head, HttpError, Piece};
 use sandbox::message::model::{Alias, ModelError, Request, Response, StopReason, Usage};
@@ -264,7 +264,10 @@ pub fn without(section: &str) -> String {
 pub struct Place {
     pub sandbox: Sandbox,
     pub cache: PathBuf,
+    /// Where the view's files are; with a layer, those that it does not change.
     pub view: TempDir,
+    /// Takes the guest's changes, where the view itself does not.
+    pub layer: Option<TempDir>,
     pub seen: Arc<Seen>,
 }
 
@@ -293,14 +296,51 @@ impl Place {
             sandbox: Sandbox::new(config).unwrap(),
             cache: cache.into(),
             view,
+            layer: None,
             seen: Arc::default(),
+        }
+    }
+
+    /// A view whose changes go to a layer over it.
+    pub fn layered() -> Place {
+        let mut place = Place::new();
+        place.layer = Some(TempDir::new().unwrap());
+        place.clear_layer();
+        place
+    }
+
+    /// Takes back what was changed, where that is in a layer.
+    pub fn clear_layer(&self) {
+        for part in ["upper", "work"] {
+            if let Some(layer) = &self.layer {
+                let path = layer.path().join(part);
+                confine::remove_tree(&path).unwrap();
+                std::fs::create_dir(path).unwrap();
+            }
+        }
+    }
+
+    /// Where the guest's changes are.
+    pub fn changes(&self) -> PathBuf {
+        self.tree().changes().to_owned()
+    }
+
+    pub fn tree(&self) -> Tree {
+        let view = self.view.path().to_owned();
+        match &self.layer {
+            None => Tree::Directory(view),
+            Some(layer) => Tree::Layers {
+                lower: view,
+                upper: layer.path().join("upper"),
+                work: layer.path().join("work"),
+            },
         }
     }
 
     /// The view, read-only.
     pub fn view(&self) -> View {
         View {
-            root: self.view.path().into(),
+            tree: self.tree(),
             writable: vec![],
         }
     }
@@ -372,4 +412,11 @@ pub fn hostile_worker() -> PathBuf {
         "sandbox-hostile-worker",
         env!("CARGO_BIN_EXE_sandbox-hostile-worker"),
     )
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // The kernel leaves a directory without permissions in it.
+        self.clear_layer();
+    }
 }

@@ -353,7 +353,7 @@ async fn what_may_be_changed_is_no_link_to_the_outside() {
             role: grant.role(),
             input: input.clone(),
             view: Some(View {
-                root: root.into(),
+                tree: confine::Tree::Directory(root.into()),
                 writable: grant.writable(),
             }),
             grant: grant.clone(),

@@ -173,7 +173,7 @@ async fn job(place: &Place, program: &Program) -> Ended {
         role: Role::Job,
         input: json!({}),
         view: root.as_ref().map(|root| View {
-            root: root.path().into(),
+            tree: confine::Tree::Directory(root.path().into()),
             writable: grant.writable(),
         }),
         grant,

@@ -193,7 +193,8 @@ impl Place {
             }
         };
         let directory = self.house.root().join("calls");
-        let view = View::of_grant(&directory, &self.mirror, &self.tree, grant)?;
+        let made = (self.house.views).of_grant(&directory, &self.mirror, &self.tree, grant);
+        let view = made.await?;
         let meter = Arc::new(CallMeter::new(Reservation {
             money: self.project.budget.money,
             tokens: self.project.budget.tokens,
@@ -203,7 +204,7 @@ impl Place {
             role: package.manifest.role,
             input,
             view: Some(sandbox::View {
-                root: view.root(),
+                tree: view.tree(),
                 writable: view.writable(grant),
             }),
             grant: grant.clone(),
@@ -257,7 +258,7 @@ impl Place {
             house: self.house.clone(),
             project: self.project.clone(),
             env: driver::granted_env(&self.project, grant),
-            root: Some(view.root()),
+            tree: Some(view.tree()),
             scratch: view.scratch(),
             releases: None,
             models: StepModels::new(
