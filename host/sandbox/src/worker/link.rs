@@ -13,7 +13,7 @@ use crate::message::HostCall;
 use crate::message::http::INTERFACE as HTTP;
 use crate::worker::http::Http;
 use crate::worker::limiter::Limiter;
-use crate::worker::{Account, Broker, value};
+use crate::worker::{Account, Broker, rename, value};
 
 /// What the guest's store holds.
 pub(crate) struct Guest {
@@ -133,6 +133,7 @@ fn wasi_base(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         linker,
         Guest::filesystem,
     )?;
+    rename::add_to_linker(linker)?;
     cli::exit::add_to_linker::<Guest, WasiCli>(linker, Guest::cli)?;
     cli::environment::add_to_linker::<Guest, WasiCli>(linker, Guest::cli)?;
     cli::stdin::add_to_linker::<Guest, WasiCli>(linker, Guest::cli)?;

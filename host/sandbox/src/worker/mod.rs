@@ -5,6 +5,7 @@ mod engine;
 mod http;
 mod limiter;
 mod link;
+mod rename;
 mod run;
 mod value;
 

@@ -199,6 +199,48 @@ async fn only_what_is_granted_of_a_view_can_be_changed_in_either_form() {
     }
 }
 
+/// A directory beneath a layer is not renamed in one step by the kernel; a guest need not know.
+#[tokio::test]
+async fn directories_are_renamed_in_either_form() {
+    let mut came = vec![];
+    for place in [Place::new(), Place::layered()] {
+        let view = place.view.path();
+        for directory in ["one/deep/er", "two", "empty"] {
+            std::fs::create_dir_all(view.join("src").join(directory)).unwrap();
+        }
+        for file in ["one/a", "one/deep/b", "one/deep/er/c", "two/d"] {
+            std::fs::write(view.join("src").join(file), file).unwrap();
+        }
+        std::os::unix::fs::symlink("deep/b", view.join("src/one/link")).unwrap();
+        let mut told = vec![];
+        for (verb, path, to) in [
+            ("rename", "src/one", "src/two"),
+            ("rename", "src/one", "src/two/d"),
+            ("rename", "src/one", "src/one/deep/in"),
+            ("rename", "src/one", "one"),
+            ("rename", "src/one", "src/empty"),
+            ("read", "src/empty/deep/er/c", ""),
+            ("read", "src/empty/link", ""),
+            ("list", "src/empty", ""),
+            ("list", "src", ""),
+            ("rename", "src/empty/deep", "src/two/deep"),
+            ("list", "src/two/deep", ""),
+            ("rename", "src/two", "src/one"),
+            ("read", "src/one/deep/er/c", ""),
+            ("rename", "src/one", "src/one-and-on"),
+            ("list", "src", ""),
+            ("rename", "src/none", "src/x"),
+        ] {
+            let input = json!({"do": verb, "path": path, "to": to});
+            told.push((verb, path, to, place.job(writing("src"), input).await));
+        }
+        came.push(told);
+    }
+    assert_eq!(came[0][5].3, "one/deep/er/c", "{:?}", came[0]);
+    assert_eq!(came[0][14].3, json!(["empty", "one-and-on"]));
+    assert_eq!(came[0], came[1]);
+}
+
 #[tokio::test]
 async fn special_files_are_not_waited_for() {
     let place = Place::new();
