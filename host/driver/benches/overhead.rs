@@ -9,14 +9,12 @@
     reason = "a bench may stop at the first surprise, and prints"
 )]
 
+mod sample;
+
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use driver::{House, Watcher};
-use flow::Recorded;
-use flow::role::{Origin, Report};
 use tracing::Subscriber;
 use tracing::span::{Attributes, Id};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
@@ -43,10 +41,10 @@ fn main() {
     for round in 0..=ROUNDS {
         // A repository of its own, in the same house: its skills are compiled in the first round, which is not counted.
         let repository = directory.path().join(format!("sample-{round}"));
-        sample(&repository);
+        sample::write(&repository);
         times.take();
         let begun = Instant::now();
-        runtime.block_on(run(&directory.path().join("house"), &repository));
+        runtime.block_on(sample::drive(&directory.path().join("house"), &repository));
         let total = begun.elapsed();
         let mut own = times.take();
         let known: Duration = own.values().map(|(time, _)| *time).sum();
@@ -56,19 +54,6 @@ fn main() {
         }
     }
     tell(rounds);
-}
-
-async fn run(house: &Path, repository: &Path) {
-    let house = House::open(house, &std::env::current_exe().unwrap()).unwrap();
-    let house = Arc::new(house);
-    let report = Report {
-        origin: Origin::Text,
-        text: std::fs::read_to_string(demo().join("report.txt")).unwrap(),
-    };
-    let opened = driver::open(&house, repository, report).unwrap();
-    let ended = driver::drive(house, &opened.run, Arc::new(Nobody)).await;
-    let ended = ended.unwrap();
-    assert!(ended.merged.is_some(), "{:?}", ended.stage);
 }
 
 type Round = (Duration, BTreeMap<&'static str, (Duration, u32)>);
@@ -102,52 +87,6 @@ fn tell(mut rounds: Vec<Round>) {
         100.0 * ms(own(middle)) / ms(*total),
         ms(least)
     );
-}
-
-fn demo() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../app/demo")
-}
-
-/// The demo's sample with the `moat.toml` of `moat init`; without a deployment, whose time is the service's.
-fn sample(repository: &Path) {
-    let mut files = Vec::new();
-    for folder in ["", "meter", "tests"] {
-        for entry in std::fs::read_dir(demo().join(folder)).unwrap().flatten() {
-            let path = entry.path();
-            if path.is_file() && !path.ends_with("report.txt") {
-                let name = path.strip_prefix(demo()).unwrap().display().to_string();
-                files.push((name, std::fs::read_to_string(path).unwrap()));
-            }
-        }
-    }
-    let names: Vec<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
-    let detected = project::detect(&names, &|_| None).unwrap();
-    let moat = project::template(&detected, "main", &project::Choices::default());
-    files.push((project::FILE.into(), moat));
-    let files: Vec<(&str, &str)> = files
-        .iter()
-        .map(|(name, text)| (name.as_str(), text.as_str()))
-        .collect();
-    let identity = repo::Identity::new("bench", "bench@localhost").unwrap();
-    repo::create(
-        repository,
-        "main",
-        &files,
-        &identity,
-        "Sample",
-        1_750_000_000,
-    )
-    .unwrap();
-}
-
-struct Nobody;
-
-impl Watcher for Nobody {
-    fn event(&self, _: &Recorded) {}
-    fn note(&self, _: &str) {}
-    fn of_task(&self, _: &flow::id::TaskId) -> Arc<dyn Watcher> {
-        Arc::new(Nobody)
-    }
 }
 
 /// Each span name's own time and count.

@@ -13,6 +13,7 @@ use flow::run::{Action, End, Stage, next};
 use flow::step::Step;
 use flow::{Event, Recorded, Run};
 use journal::{Journal, JournalError};
+use tokio::sync::OwnedMutexGuard;
 use tokio::task::JoinSet;
 
 use crate::children::{self, Family};
@@ -23,6 +24,7 @@ use crate::house::House;
 use crate::ledger::{self, Ledger};
 use crate::scheduler::{Party, Turn};
 use crate::step;
+use crate::survey;
 
 /// Reads a run without driving it.
 ///
@@ -95,17 +97,17 @@ pub async fn drive_all(
 /// [`DriveError`] when the journal cannot be read; a run that this moat cannot read is left out.
 pub fn interrupted(house: &House) -> Result<Vec<RunId>, DriveError> {
     sweep_ended(house);
-    let is_interrupted = |run: &RunId| {
-        load(&house.journal, run).is_ok_and(|(state, _)| {
-            let due = matches!(
-                next(&state),
-                Action::Perform(_) | Action::Park(_) | Action::Tend { .. }
-            );
-            due && state.opened.child.is_none() && !house.journal.is_driven(run)
-        })
+    let due = |run: &Run| {
+        let is_due = matches!(
+            next(run),
+            Action::Perform(_) | Action::Park(_) | Action::Tend { .. }
+        );
+        (is_due && run.opened.child.is_none()).then(|| run.opened.run.clone())
     };
-    let runs = house.journal.runs()?.into_iter().map(|one| one.run);
-    Ok(runs.filter(is_interrupted).collect())
+    let mut runs = survey::of(&house.journal, &due)?;
+    let driven = house.journal.driven()?;
+    runs.retain(|run| !driven.contains(run));
+    Ok(runs)
 }
 
 /// Whether a run is left alone because another moat has it.
@@ -185,16 +187,16 @@ async fn drive_held(
         }
     };
     let mut context = Context::of(house, ledger, skills, watcher)?;
-    let mut joining = None;
+    let mut merging = None;
     context.keep("base", context.ledger.run().opened.base.commit)?;
     loop {
         let state = context.ledger.run();
         match next(&state) {
             Action::Perform(due) => {
-                joining = match (&family, joins(&state, &due)) {
-                    (Some(family), true) if joining.is_none() => Some(family.join().await),
-                    (Some(_), true) => joining,
-                    _ => None,
+                merging = match (merges(&state, &due), merging) {
+                    (true, None) => Some(merge_turn(&context, family.as_ref(), &state).await?),
+                    (true, held) => held,
+                    (false, _) => None,
                 };
                 perform(&mut context, &state, due).await?;
             }
@@ -228,10 +230,27 @@ async fn perform(context: &mut Context, state: &Run, due: Step) -> Result<(), Dr
     context.ledger.append(events)
 }
 
-/// Whether a step belongs to the joining of a task's work, of which there is one at a time in a family.
-fn joins(run: &Run, step: &Step) -> bool {
+/// Whether a step belongs to the merge onto the tip, of which there is one at a time: for a branch, and for the joined work of a family.
+fn merges(run: &Run, step: &Step) -> bool {
     matches!(step, Step::PrepareMerge | Step::MoveBranch { .. })
         || matches!(run.stage, Stage::GatesOnTip(_))
+}
+
+/// Held from the merge onto the tip until that has moved.
+enum Merging {
+    Family(#[expect(dead_code, reason = "held")] OwnedMutexGuard<()>),
+    Branch(#[expect(dead_code, reason = "held")] Turn),
+}
+
+async fn merge_turn(
+    context: &Context,
+    family: Option<&Family>,
+    run: &Run,
+) -> Result<Merging, DriveError> {
+    Ok(match family {
+        Some(family) => Merging::Family(family.join().await),
+        None => Merging::Branch(context.house.scheduler.merge(&Party::of(run)).await?),
+    })
 }
 
 /// Views of runs that ended right before their process was killed: nobody drives those again.

@@ -133,6 +133,7 @@ impl House {
         let journal = Journal::open(&root)?;
         Ok(House {
             keeper: Keeper::new(journal.clone(), lease::LENGTH),
+            scheduler: Scheduler::new(root.join("slots"), &policy.at_once, journal.clone()),
             journal,
             trail: Arc::new(Trail::open(&root.join("audit"))?),
             sandbox: Sandbox::new(config)?,
@@ -144,7 +145,6 @@ impl House {
             models,
             secrets,
             outbound,
-            scheduler: Scheduler::new(root.join("slots"), &policy.at_once),
             policy,
             root,
         })

@@ -25,6 +25,7 @@ mod releases;
 mod scheduler;
 mod services;
 mod step;
+mod survey;
 mod transcript;
 mod usage;
 mod view;

@@ -4,19 +4,24 @@
 //! those who wait, in this process ── one at the head, each run in its turn ──▶ slot files of the machine ──▶ held until dropped
 //! ```
 //! A slot is a locked file below `slots/` of the state directory, so that all processes of the machine share them and a killed one holds none.
-//! Whoever needs several takes them in one order: steps, skill, resources by name, commands or model; the machine's before the repository's.
+//! Whoever needs several takes them in one order: merge, steps, skill, resources by name, commands or model; the machine's before the repository's.
+//!
+//! The file says whose it is. Where that one has lost its lease, because it stands still, another takes its place: a second file of the same
+//! number. A scarce resource is not given to two, whatever happens.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use capability::AtOnce;
 use flow::Run;
-use flow::id::SkillName;
+use flow::id::{RunId, SkillName};
 use flow::pipeline::Check;
 use flow::step::Step;
+use journal::{Journal, monotonic_ms};
 use project::Project;
 use rustix::fs::{FlockOperation, flock};
 use tokio::sync::{Notify, oneshot};
@@ -29,11 +34,21 @@ const STEPS_AT_ONCE: u32 = 32;
 /// How soon a slot that another process let go of is seen.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// So many looks at slots that are all held, and it is asked whether those who hold them go on.
+const LOOKS_TO_DOUBT: u32 = 50;
+
+/// How long a process that had a slot leaves the next one to others that wait: they hear of it only when they look.
+const COURTESY: Duration = Duration::from_millis(50);
+
+/// Who stands still may be replaced by one who then stands still as well, and so on; nobody stops as many moats as this.
+const PLACES: u32 = 8;
+
 /// Hands out slots. One a process.
 #[derive(Debug)]
 pub(crate) struct Scheduler {
     directory: PathBuf,
     limits: AtOnce,
+    journal: Journal,
     lines: Mutex<HashMap<String, Arc<Line>>>,
 }
 
@@ -86,7 +101,7 @@ pub struct SlotError {
 
 impl Scheduler {
     /// Keeps slots below a directory, within the machine's limits.
-    pub(crate) fn new(directory: PathBuf, machine: &AtOnce) -> Scheduler {
+    pub(crate) fn new(directory: PathBuf, machine: &AtOnce, journal: Journal) -> Scheduler {
         let processors = std::thread::available_parallelism().map_or(2, |n| n.get() as u32);
         let mut limits = machine.clone();
         limits.steps.get_or_insert(STEPS_AT_ONCE);
@@ -94,8 +109,17 @@ impl Scheduler {
         Scheduler {
             directory,
             limits,
+            journal,
             lines: Mutex::default(),
         }
+    }
+
+    /// The turn to merge onto the repository's branch, until it has moved: of two who merge at once, the second has done its gates in vain.
+    pub(crate) async fn merge(&self, party: &Party) -> Result<Turn, SlotError> {
+        let mut held = Turn::default();
+        self.slot(&mut held, party, Scope::Repository, "merge", Some(1))
+            .await?;
+        Ok(held)
     }
 
     /// What a step needs before it begins, so that waiting costs a run none of its time.
@@ -175,7 +199,7 @@ impl Scheduler {
     ) -> Result<(), SlotError> {
         let needs = |commands: &Vec<String>| commands.iter().any(|one| Some(one.as_str()) == name);
         for resource in project.resources.iter().filter(|one| needs(&one.commands)) {
-            let class = format!("resource-{}", resource.name);
+            let class = format!("{RESOURCE}{}", resource.name);
             let index = self
                 .slot(held, party, Scope::Repository, &class, Some(resource.count))
                 .await?;
@@ -214,21 +238,27 @@ impl Scheduler {
             (Scope::Repository, Some(repository)) => repository,
             (Scope::Repository, None) => return Ok(None),
         };
-        let line = self.line(&format!("{scope}/{class}"));
+        let line = self.line(scope, class);
         let slot = line.slot(&party.name, count).await?;
         let index = slot.index;
         held.slots.push(slot);
         Ok(Some(index))
     }
 
-    fn line(&self, name: &str) -> Arc<Line> {
+    fn line(&self, scope: &str, class: &str) -> Arc<Line> {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        let line = lines
-            .entry(name.to_owned())
-            .or_insert_with(|| Arc::new(Line::new(self.directory.join(name))));
-        line.clone()
+        let name = format!("{scope}/{class}");
+        let make = || {
+            // What is scarce is not there twice because somebody stands still.
+            let doubts = (!class.starts_with(RESOURCE)).then(|| self.journal.clone());
+            Arc::new(Line::new(self.directory.join(&name), doubts))
+        };
+        lines.entry(name.clone()).or_insert_with(make).clone()
     }
 }
+
+/// Begins the class of what a project calls a scarce resource.
+const RESOURCE: &str = "resource-";
 
 #[derive(Debug, Clone, Copy)]
 enum Scope {
@@ -261,6 +291,8 @@ pub(crate) fn command_of(check: &Check) -> Option<&str> {
 #[derive(Debug)]
 struct Line {
     directory: PathBuf,
+    /// Tells whether those who hold a slot go on; absent where nobody takes another's place.
+    doubts: Option<Journal>,
     state: Mutex<Waiting>,
     freed: Notify,
 }
@@ -268,6 +300,8 @@ struct Line {
 #[derive(Debug, Default)]
 struct Waiting {
     has_head: bool,
+    /// Whether this process had a slot of this kind before.
+    was_served: bool,
     those: Vec<(String, oneshot::Sender<Head>)>,
     /// When each party was last at the head, by counting turns.
     served: HashMap<String, u64>,
@@ -287,9 +321,10 @@ impl Waiting {
 }
 
 impl Line {
-    fn new(directory: PathBuf) -> Line {
+    fn new(directory: PathBuf, doubts: Option<Journal>) -> Line {
         Line {
             directory,
+            doubts,
             state: Mutex::default(),
             freed: Notify::new(),
         }
@@ -301,8 +336,24 @@ impl Line {
 
     async fn slot(self: &Arc<Line>, party: &str, count: u32) -> Result<Slot, SlotError> {
         let _head = self.head(party).await;
+        private_dir(&self.directory).map_err(self.failed())?;
+        if self.state().was_served && self.others_wait()? {
+            tokio::time::sleep(COURTESY).await;
+        }
+        self.state().was_served = true;
+        let mut looks = 0;
+        let mut waits = None;
         loop {
-            if let Some(slot) = self.free(count)? {
+            if let Some(slot) = self.free(party, count)? {
+                return Ok(slot);
+            }
+            if waits.is_none() {
+                waits = Some(self.wait()?);
+            }
+            looks += 1;
+            if looks % LOOKS_TO_DOUBT == 0
+                && let Some(slot) = self.place_of_another(party, count)?
+            {
                 return Ok(slot);
             }
             let _ = tokio::time::timeout(LOOK, self.freed.notified()).await;
@@ -345,32 +396,125 @@ impl Line {
         }
     }
 
-    fn free(self: &Arc<Line>, count: u32) -> Result<Option<Slot>, SlotError> {
-        let failed = |path: &Path| {
-            let path = path.to_owned();
-            move |error: std::io::Error| SlotError { path, error }
-        };
-        private_dir(&self.directory).map_err(failed(&self.directory))?;
+    fn failed(&self) -> impl Fn(std::io::Error) -> SlotError {
+        let path = self.directory.clone();
+        move |error| SlotError {
+            path: path.clone(),
+            error,
+        }
+    }
+
+    /// A sign for other processes that somebody waits here, until it is dropped.
+    fn wait(&self) -> Result<File, SlotError> {
+        let file = self.sign().map_err(self.failed())?;
+        match flock(&file, FlockOperation::NonBlockingLockShared) {
+            // Somebody looks whether there is one just now.
+            Ok(()) | Err(rustix::io::Errno::WOULDBLOCK) => Ok(file),
+            Err(errno) => Err(self.failed()(errno.into())),
+        }
+    }
+
+    /// Whether there is such a sign; whoever is at the head here has none yet.
+    fn others_wait(&self) -> Result<bool, SlotError> {
+        let file = self.sign().map_err(self.failed())?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(false),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(true),
+            Err(errno) => Err(self.failed()(errno.into())),
+        }
+    }
+
+    fn sign(&self) -> std::io::Result<File> {
+        let path = self.directory.join("waiting");
+        File::options().append(true).create(true).open(path)
+    }
+
+    fn free(self: &Arc<Line>, party: &str, count: u32) -> Result<Option<Slot>, SlotError> {
         for index in 0..count {
-            let path = self.directory.join(index.to_string());
-            let file = File::options()
-                .append(true)
-                .create(true)
-                .open(&path)
-                .map_err(failed(&path))?;
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => {
-                    return Ok(Some(Slot {
-                        file: Some(file),
-                        index,
-                        line: self.clone(),
-                    }));
-                }
-                Err(rustix::io::Errno::WOULDBLOCK) => {}
-                Err(errno) => return Err(failed(&path)(errno.into())),
+            if let Some(slot) = self.take(party, index, &index.to_string())? {
+                return Ok(Some(slot));
             }
         }
         Ok(None)
+    }
+
+    /// One of a holder that has lost its lease. Whoever stands still comes back one day: for a while there are then more than should be.
+    fn place_of_another(
+        self: &Arc<Line>,
+        party: &str,
+        count: u32,
+    ) -> Result<Option<Slot>, SlotError> {
+        let Some(journal) = &self.doubts else {
+            return Ok(None);
+        };
+        for index in 0..count {
+            let mut name = index.to_string();
+            for place in 1..=PLACES {
+                if goes_on(journal, &self.directory.join(&name)) {
+                    break;
+                }
+                name = format!("{index}.{place}");
+                if let Some(slot) = self.take(party, index, &name)? {
+                    tracing::warn!(slot = %slot.path.display(), "whoever holds this stands still: another goes on in its place");
+                    return Ok(Some(slot));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn take(
+        self: &Arc<Line>,
+        party: &str,
+        index: u32,
+        name: &str,
+    ) -> Result<Option<Slot>, SlotError> {
+        let path = self.directory.join(name);
+        let failed = |error: std::io::Error| SlotError {
+            path: path.clone(),
+            error,
+        };
+        // Not to append: what a holder that was killed has left in it is written over.
+        let file = File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(failed)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+            Err(errno) => return Err(failed(errno.into())),
+        }
+        say(&file, party).map_err(failed)?;
+        Ok(Some(Slot {
+            file: Some(file),
+            path,
+            index,
+            line: self.clone(),
+        }))
+    }
+}
+
+/// Writes whose a slot is: the run and the process that drives it.
+fn say(file: &File, party: &str) -> std::io::Result<()> {
+    let whose = format!("{party} {}\n", std::process::id());
+    file.write_all_at(whose.as_bytes(), 0)?;
+    file.set_len(whose.len() as u64)
+}
+
+/// Whether whoever holds a slot has the lease of its run still. Of what no run holds, and of what cannot be read, it is taken to.
+fn goes_on(journal: &Journal, slot: &Path) -> bool {
+    let whose = std::fs::read_to_string(slot).unwrap_or_default();
+    let mut words = whose.split_ascii_whitespace();
+    let run = words.next().and_then(|run| run.parse::<RunId>().ok());
+    let pid = words.next().and_then(|pid| pid.parse::<u32>().ok());
+    let (Some(run), Some(pid)) = (run, pid) else {
+        return true;
+    };
+    match journal.holder(&run) {
+        Ok(Some(holder)) => holder.by.pid == pid && holder.drives(monotonic_ms()),
+        _ => true,
     }
 }
 
@@ -393,14 +537,18 @@ impl Drop for Head {
 #[derive(Debug)]
 struct Slot {
     file: Option<File>,
+    path: PathBuf,
     index: u32,
     line: Arc<Line>,
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        // Unlocked first, so that whoever is told finds it free.
-        self.file = None;
+        if let Some(file) = self.file.take() {
+            // Or the next holder would for a moment be taken for this one, whose lease is over.
+            let _ = file.set_len(0);
+        }
+        // Unlocked now, so that whoever is told finds it free.
         self.line.freed.notify_one();
     }
 }
@@ -411,7 +559,7 @@ mod tests {
     use super::*;
 
     fn line(directory: &Path) -> Arc<Line> {
-        Arc::new(Line::new(directory.join("machine/steps")))
+        Arc::new(Line::new(directory.join("machine/steps"), None))
     }
 
     /// Eight of one run and one of another wait for a single slot: the other is served second, not ninth.
@@ -443,6 +591,35 @@ mod tests {
         }
         let order = order.lock().unwrap();
         assert!(order[..2].contains(&"one"), "{order:?}");
+    }
+
+    /// A process with many who wait, and another with one: that one is not served last.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_process_with_many_who_wait_does_not_keep_another_waiting() {
+        let directory = tempfile::tempdir().unwrap();
+        let (many, one) = (line(directory.path()), line(directory.path()));
+        let first = many.slot("first", 1).await.unwrap();
+        let served = Arc::new(Mutex::new(0));
+        let waiting: Vec<_> = (0..100)
+            .map(|n| {
+                let (many, served) = (many.clone(), served.clone());
+                tokio::spawn(async move {
+                    let slot = many.slot(&format!("r{n}"), 1).await.unwrap();
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                    *served.lock().unwrap() += 1;
+                    drop(slot);
+                })
+            })
+            .collect();
+        let other = tokio::spawn(async move { one.slot("other", 1).await.map(drop) });
+        tokio::time::sleep(LOOK * 2).await;
+        drop(first);
+        other.await.unwrap().unwrap();
+        let before = *served.lock().unwrap();
+        assert!(before < 10, "{before} were served before it");
+        for task in waiting {
+            task.await.unwrap();
+        }
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -480,7 +657,41 @@ mod tests {
         }
         assert!(served >= 32, "{served} were served");
         assert_eq!(*most.lock().unwrap(), 3);
-        let again: Vec<_> = (0..3).map(|_| lines[0].free(3).unwrap()).collect();
+        let again: Vec<_> = (0..3).map(|_| lines[0].free("again", 3).unwrap()).collect();
         assert!(again.iter().all(Option::is_some), "a slot was leaked");
+    }
+    /// A holder whose lease has expired stands still; one whose lease has not is waited for, and so is one of a scarce resource.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn another_goes_on_in_the_place_of_whoever_has_lost_its_lease() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Journal::open(directory.path()).unwrap();
+        let owner = journal::Owner::this(0);
+        let lease = |run: &str, length_ms| {
+            let run = run.parse().unwrap();
+            (journal.lease(&run, &owner, monotonic_ms(), length_ms)).unwrap()
+        };
+        let (_still, _goes) = (lease("still", 0), lease("goes", 60_000));
+        for (name, holder, doubts, is_given) in [
+            ("steps", "still", true, true),
+            ("commands", "goes", true, false),
+            ("resource-bench", "still", false, false),
+        ] {
+            // Two lines stand for two processes: they share nothing but the files.
+            let line = || {
+                let doubts = doubts.then(|| journal.clone());
+                Arc::new(Line::new(directory.path().join(name), doubts))
+            };
+            let first = line().slot(holder, 1).await.unwrap();
+            let other = line();
+            let patience = LOOK * (LOOKS_TO_DOUBT * 2);
+            let second = tokio::time::timeout(patience, other.slot("goes", 1)).await;
+            assert_eq!(second.is_ok(), is_given, "{name}");
+            // Of whoever came in its place nobody takes the place while that one goes on.
+            let third = tokio::time::timeout(patience, other.slot("goes", 1)).await;
+            assert!(third.is_err(), "{name}");
+            drop(first);
+            drop(second);
+            assert!(line().free("again", 1).unwrap().is_some(), "{name}");
+        }
     }
 }

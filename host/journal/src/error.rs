@@ -6,6 +6,7 @@ use flow::id::RunId;
 use rusqlite::ErrorCode;
 
 use crate::format::FORMAT;
+use crate::keeper::{self, Keeper};
 use crate::lease::Owner;
 
 /// Why the journal did not do what was asked. Nothing was changed then.
@@ -69,12 +70,15 @@ pub enum JournalError {
         path: PathBuf,
     },
     /// Another program kept the file to itself for longer than anyone waits.
-    #[error("{path} is kept locked by another program ({why}): end that one, and run again")]
+    #[error(
+        "{path} is kept locked by {}; then run again, nothing is lost",
+        by.map_or("another program: end that one".to_owned(), |by| by.to_string())
+    )]
     Busy {
         /// The file.
         path: PathBuf,
-        /// What the system says.
-        why: String,
+        /// Who, where the system tells.
+        by: Option<Keeper>,
     },
     /// The file or its directory cannot be written.
     #[error(
@@ -111,7 +115,8 @@ pub(crate) fn failure(path: &Path, error: &rusqlite::Error) -> JournalError {
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => JournalError::Full { path },
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-            JournalError::Busy { path, why }
+            let by = keeper::of_database(&path);
+            JournalError::Busy { path, by }
         }
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
             JournalError::Damaged { path, why }

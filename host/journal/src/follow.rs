@@ -21,7 +21,7 @@ pub struct Follow {
 impl Follow {
     pub(crate) fn of(path: &Path, after: u64) -> Result<Follow, JournalError> {
         Ok(Follow {
-            connection: format::connect(path)?,
+            connection: format::connect(path, format::PATIENCE)?,
             path: path.to_owned(),
             version: None,
             position: after,

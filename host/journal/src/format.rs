@@ -17,7 +17,7 @@ use crate::error::{JournalError, failure, unusable};
 pub(crate) const FORMAT: u32 = 2;
 
 /// How long one waits for another process's transaction. A commit takes milliseconds; a stopped process holds it for ever.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Each brings the format before it up by one; the first makes a new file. Appended to rowid tables: clustering on (run, number) is many times
 /// slower.
@@ -54,10 +54,10 @@ const STEPS: [&str; FORMAT as usize] = [
 ];
 
 /// Opens the file, or makes it, in this version's format.
-pub(crate) fn open(path: &Path) -> Result<Connection, JournalError> {
+pub(crate) fn open(path: &Path, patience: Duration) -> Result<Connection, JournalError> {
     make(path)?;
     let mut connection = Connection::open(path).map_err(|e| failure(path, &e))?;
-    match prepare(&mut connection) {
+    match prepare(&mut connection, patience) {
         Ok(None) => Ok(connection),
         Ok(Some(found)) => Err(JournalError::FromTheFuture {
             path: path.to_owned(),
@@ -84,10 +84,10 @@ fn make(path: &Path) -> Result<(), JournalError> {
 }
 
 /// Another connection to a file that [`open`] has prepared.
-pub(crate) fn connect(path: &Path) -> Result<Connection, JournalError> {
+pub(crate) fn connect(path: &Path, patience: Duration) -> Result<Connection, JournalError> {
     let connect = || {
         let connection = Connection::open(path)?;
-        connection.busy_timeout(PATIENCE)?;
+        connection.busy_timeout(patience)?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         Ok(connection)
     };
@@ -95,8 +95,8 @@ pub(crate) fn connect(path: &Path) -> Result<Connection, JournalError> {
 }
 
 /// Gives the file's format when it is newer than ours; nothing is written then, also not what its log holds into the file.
-fn prepare(connection: &mut Connection) -> rusqlite::Result<Option<u32>> {
-    connection.busy_timeout(PATIENCE)?;
+fn prepare(connection: &mut Connection, patience: Duration) -> rusqlite::Result<Option<u32>> {
+    connection.busy_timeout(patience)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     let found = format(connection)?;
     if found > FORMAT {

@@ -8,6 +8,7 @@ mod append;
 mod error;
 mod follow;
 mod format;
+mod keeper;
 mod lease;
 mod lock;
 mod read;
@@ -16,14 +17,17 @@ mod writer;
 
 pub use error::JournalError;
 pub use follow::Follow;
+pub use keeper::Keeper;
 pub use lease::{Holder, Lease, LeaseKey, Owner, monotonic_ms};
 pub use read::{Note, Placed, RunSummary, Stored};
 pub use ticket::Ticket;
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use flow::id::{Digest, RunId};
 use rusqlite::{Connection, OptionalExtension as _};
@@ -61,6 +65,14 @@ impl Journal {
     /// # Errors
     /// [`JournalError`].
     pub fn open(directory: &Path) -> Result<Journal, JournalError> {
+        Journal::open_within(directory, format::PATIENCE)
+    }
+
+    /// The same, and waits for other processes no longer than this, now and whenever it writes.
+    ///
+    /// # Errors
+    /// [`JournalError`]; [`JournalError::Busy`] names who was waited for.
+    pub fn open_within(directory: &Path, patience: Duration) -> Result<Journal, JournalError> {
         let path = directory.join("journal.sqlite");
         std::fs::DirBuilder::new()
             .recursive(true)
@@ -68,11 +80,10 @@ impl Journal {
             .create(directory)
             .map_err(|error| unusable(&path, &error))?;
         // Two processes that make the journal at once would trip over each other's switch to WAL, which waits for nobody.
-        let _one_at_a_time =
-            lock::hold(&directory.join("opening.lock")).map_err(|error| unusable(&path, &error))?;
-        let reader = format::open(&path)?;
+        let _one_at_a_time = lock::hold(&directory.join("opening.lock"), patience)?;
+        let reader = format::open(&path, patience)?;
         Ok(Journal(Arc::new(Inner {
-            writer: Writer::of(path.clone()),
+            writer: Writer::of(path.clone(), patience),
             reader: Mutex::new(reader),
             locks: Locks::of(directory),
             path,
@@ -131,9 +142,8 @@ impl Journal {
             let (run, owner, locks) = (run.clone(), owner.clone(), locks.clone());
             self.0
                 .writer
-                .ask(move |scope| lease::take(scope, &locks, &run, &owner, times, claim))
+                .ask_and_wait(move |scope| lease::take(scope, &locks, &run, &owner, times, claim))?
         };
-        let taken = taken.wait()?;
         if let Some(before) = taken.before {
             locks.clear(run, before);
         }
@@ -194,6 +204,18 @@ impl Journal {
             || self.0.locks.is_held_by_older(run)
     }
 
+    /// All runs that some process drives now: only those are looked at of which there is a sign of life.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn driven(&self) -> Result<BTreeSet<RunId>, JournalError> {
+        let signs = self.0.locks.runs()?;
+        Ok(signs
+            .into_iter()
+            .filter(|run| self.is_driven(run))
+            .collect())
+    }
+
     /// Appends events after the one numbered `after`, all or none, and returns the last one's number.
     ///
     /// # Errors
@@ -205,8 +227,10 @@ impl Journal {
         at_ms: u64,
         bodies: &[Vec<u8>],
     ) -> Result<u64, JournalError> {
-        self.append_soon(lease, after, at_ms, bodies.to_vec())
-            .wait()
+        let (key, bodies) = (lease.key(), bodies.to_vec());
+        self.0
+            .writer
+            .ask_and_wait(move |scope| append::events(scope, &key, after, at_ms, &bodies))
     }
 
     /// The same for a task, which awaits the answer.
@@ -234,7 +258,10 @@ impl Journal {
         number: u64,
         bodies: &[Vec<u8>],
     ) -> Result<(), JournalError> {
-        self.note_soon(lease, call, number, bodies.to_vec()).wait()
+        let (key, bodies) = (lease.key(), bodies.to_vec());
+        self.0
+            .writer
+            .ask_and_wait(move |scope| append::notes(scope, &key, call, number, &bodies))
     }
 
     /// The same for a task, which awaits the answer.
@@ -273,7 +300,7 @@ impl Journal {
     /// [`JournalError`].
     pub fn each(&self, after: u64, visit: &mut dyn FnMut(Placed<'_>)) -> Result<(), JournalError> {
         // A connection of its own: whoever visits may ask the journal for more.
-        let connection = format::connect(&self.0.path)?;
+        let connection = format::connect(&self.0.path, format::PATIENCE)?;
         read::each(&connection, after, visit).map_err(self.failed())
     }
 
@@ -319,8 +346,7 @@ impl Journal {
         }
         self.0
             .writer
-            .ask(move |scope| append::blob(scope, &digest, &bytes))
-            .wait()
+            .ask_and_wait(move |scope| append::blob(scope, &digest, &bytes))
     }
 
     fn has_blob(&self, digest: &Digest) -> Result<bool, JournalError> {

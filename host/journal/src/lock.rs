@@ -1,15 +1,17 @@
 //! File locks: a sign of life that dies with its process.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flow::id::RunId;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use crate::error::{JournalError, unusable};
+use crate::keeper;
 
 /// The lock files of a state directory.
 ///
@@ -64,6 +66,24 @@ impl Locks {
             path,
             _held: held,
         })
+    }
+
+    /// Runs that have a lock file, whether somebody holds it or not.
+    pub(crate) fn runs(&self) -> Result<BTreeSet<RunId>, JournalError> {
+        let entries = match std::fs::read_dir(&self.directory) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(BTreeSet::new());
+            }
+            entries => entries.map_err(|error| unusable(&self.directory, &error))?,
+        };
+        let mut runs = BTreeSet::new();
+        for entry in entries {
+            let entry = entry.map_err(|error| unusable(&self.directory, &error))?;
+            let name = entry.file_name();
+            let run = name.to_str().and_then(|name| name.split('.').next());
+            runs.extend(run.and_then(|run| run.parse::<RunId>().ok()));
+        }
+        Ok(runs)
     }
 
     /// Whether the process that has this lease lives.
@@ -140,9 +160,22 @@ fn is_held(path: &Path) -> bool {
 const LOOK: Duration = Duration::from_millis(2);
 const LOOKS: u32 = 5;
 
-/// Waits for a lock file and holds it until it is dropped.
-pub(crate) fn hold(path: &Path) -> std::io::Result<File> {
-    let file = File::options().append(true).create(true).open(path)?;
-    flock(&file, FlockOperation::LockExclusive)?;
-    Ok(file)
+/// Waits for a lock file, not for ever, and holds it until it is dropped.
+pub(crate) fn hold(path: &Path, patience: Duration) -> Result<File, JournalError> {
+    let file = File::options().append(true).create(true).open(path);
+    let file = file.map_err(|error| unusable(path, &error))?;
+    let begun = Instant::now();
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(Errno::WOULDBLOCK) if begun.elapsed() < patience => std::thread::sleep(LOOK),
+            Err(Errno::WOULDBLOCK) => {
+                return Err(JournalError::Busy {
+                    path: path.to_owned(),
+                    by: keeper::of_lock(&file),
+                });
+            }
+            Err(errno) => return Err(unusable(path, &errno.into())),
+        }
+    }
 }

@@ -1,12 +1,20 @@
-//! The one thread of a process that writes: what many threads ask for at once becomes one transaction and one `fdatasync`.
+//! One writes at a time in a process: what many threads ask for at once becomes one transaction and one `fdatasync`.
+//!
+//! ```text
+//! ask ───────────▶ queue ──▶ the thread ───────────────▶ engine
+//! ask and wait ──▶ queue ──▶ whoever finds nobody there ──▶ engine
+//! ```
+//! Whoever waits and finds nobody writing writes himself, with all that is in the queue: to wake a thread and to be woken by it takes a third as
+//! long as the write.
 //!
 //! Each write is all or nothing for itself. What it refuses (a conflict, a lost lease) it refuses before it has written anything, so the others of
 //! its transaction are not touched; an error of the file undoes the transaction, and each write is then tried alone.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use flow::id::RunId;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
@@ -18,12 +26,26 @@ use crate::ticket::{Teller, Ticket, pair};
 /// More would keep the first of them waiting for the last.
 const BATCH_MAX: usize = 1024;
 
-/// The way to the thread, which is started by the first write and ends with the journal.
+/// The way to the file. The thread is started when it is first needed and ends with the journal.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    path: PathBuf,
-    queue: Arc<Queue>,
+    shared: Arc<Shared>,
     thread: OnceLock<Option<JoinHandle<()>>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    path: PathBuf,
+    patience: Duration,
+    queue: Queue,
+    /// Taken before the queue is emptied: what was asked for first is written first.
+    engine: Mutex<Engine>,
+}
+
+#[derive(Debug, Default)]
+struct Engine {
+    connection: Option<Connection>,
+    known: Known,
 }
 
 #[derive(Debug, Default)]
@@ -154,10 +176,14 @@ where
 }
 
 impl Writer {
-    pub(crate) fn of(path: PathBuf) -> Writer {
+    pub(crate) fn of(path: PathBuf, patience: Duration) -> Writer {
         Writer {
-            path,
-            queue: Arc::default(),
+            shared: Arc::new(Shared {
+                path,
+                patience,
+                queue: Queue::default(),
+                engine: Mutex::default(),
+            }),
             thread: OnceLock::new(),
         }
     }
@@ -168,28 +194,59 @@ impl Writer {
         T: Send + 'static,
         F: FnMut(&mut Scope<'_>) -> rusqlite::Result<Result<T, JournalError>> + Send + 'static,
     {
-        self.thread.get_or_init(|| self.start());
+        let ticket = self.queue(write);
+        self.call_thread();
+        ticket
+    }
+
+    /// The same, and waits until it is durable or refused.
+    pub(crate) fn ask_and_wait<T, F>(&self, write: F) -> Result<T, JournalError>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Scope<'_>) -> rusqlite::Result<Result<T, JournalError>> + Send + 'static,
+    {
+        let ticket = self.queue(write);
+        if let Some(mut engine) = self.shared.engine_if_free() {
+            self.shared.write_all(&mut engine);
+        }
+        // Somebody else writes, or others came while this one did.
+        if self.shared.queue.has_work() {
+            self.call_thread();
+        }
+        ticket.wait()
+    }
+
+    fn queue<T, F>(&self, write: F) -> Ticket<T>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Scope<'_>) -> rusqlite::Result<Result<T, JournalError>> + Send + 'static,
+    {
         let (teller, ticket) = pair();
-        let work = Box::new(Asked {
+        self.shared.queue.push(Box::new(Asked {
             write,
             answer: None,
             teller,
-        });
-        self.queue.push(work);
+        }));
         ticket
+    }
+
+    fn call_thread(&self) {
+        self.thread.get_or_init(|| self.start());
+        self.shared.queue.called.notify_one();
     }
 
     /// A machine that has no thread left closes the journal, and whoever asked is told so.
     fn start(&self) -> Option<JoinHandle<()>> {
-        let (path, queue) = (self.path.clone(), self.queue.clone());
+        let shared = self.shared.clone();
         let thread = std::thread::Builder::new()
             .name("journal".into())
             .spawn(move || {
-                let _closing = Closing(&queue);
-                serve(&path, &queue);
+                let _closing = Closing(&shared.queue);
+                shared.serve();
             });
         if thread.is_err() {
-            self.queue.close();
+            self.shared.queue.close();
+            drop(std::mem::take(&mut self.shared.queue.state().works));
         }
         thread.ok()
     }
@@ -198,7 +255,7 @@ impl Writer {
 impl Drop for Writer {
     /// What was asked for is written before the journal is gone.
     fn drop(&mut self) {
-        self.queue.close();
+        self.shared.queue.close();
         if let Some(Some(thread)) = self.thread.take()
             && thread.thread().id() != std::thread::current().id()
         {
@@ -227,9 +284,11 @@ impl Queue {
         let mut state = self.state();
         if !state.closed {
             state.works.push(work);
-            drop(state);
-            self.called.notify_one();
         }
+    }
+
+    fn has_work(&self) -> bool {
+        !self.state().works.is_empty()
     }
 
     fn close(&self) {
@@ -237,47 +296,69 @@ impl Queue {
         self.called.notify_one();
     }
 
-    /// All that waits; `None` when nothing does and nothing will.
-    fn next(&self) -> Option<Vec<Box<dyn Work>>> {
+    /// Waits for work; false when there is none and will be none.
+    fn wait(&self) -> bool {
         let mut state = self.state();
         while state.works.is_empty() {
             if state.closed {
-                return None;
+                return false;
             }
             state = self
                 .called
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
         }
+        true
+    }
+
+    /// All that waits.
+    fn take(&self) -> Vec<Box<dyn Work>> {
+        let mut state = self.state();
         if state.works.len() <= BATCH_MAX {
-            return Some(std::mem::take(&mut state.works));
+            return std::mem::take(&mut state.works);
         }
         let rest = state.works.split_off(BATCH_MAX);
-        Some(std::mem::replace(&mut state.works, rest))
+        std::mem::replace(&mut state.works, rest)
     }
 }
 
-fn serve(path: &Path, queue: &Queue) {
-    let mut engine: Option<Connection> = None;
-    let mut known = Known::default();
-    while let Some(mut works) = queue.next() {
-        let connection = match &mut engine {
+impl Shared {
+    fn serve(&self) {
+        while self.queue.wait() {
+            // A panic while it was held left at most a transaction, which is undone.
+            let mut engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
+            self.write_all(&mut engine);
+        }
+    }
+
+    fn engine_if_free(&self) -> Option<MutexGuard<'_, Engine>> {
+        match self.engine.try_lock() {
+            Ok(engine) => Some(engine),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    fn write_all(&self, engine: &mut Engine) {
+        let mut works = self.queue.take();
+        if works.is_empty() {
+            return;
+        }
+        let Engine { connection, known } = engine;
+        let connection = match connection {
             Some(connection) => connection,
-            None => match connect(path) {
-                Ok(connection) => engine.insert(connection),
-                Err(error) => {
-                    refuse(works, &error);
-                    continue;
-                }
+            None => match connect(&self.path, self.patience) {
+                Ok(connected) => connection.insert(connected),
+                Err(error) => return refuse(works, &error),
             },
         };
-        match commit(connection, &mut known, &mut works) {
+        match commit(connection, known, &mut works) {
             Ok(()) => works.into_iter().for_each(|work| work.end(None)),
-            Err(error) => match failure(path, &error) {
+            Err(error) => match failure(&self.path, &error) {
                 // Each would wait as long again.
                 error @ JournalError::Busy { .. } => refuse(works, &error),
                 error if works.len() == 1 => refuse(works, &error),
-                _ => each_alone(path, connection, &mut known, works),
+                _ => each_alone(&self.path, connection, known, works),
             },
         }
     }
@@ -299,8 +380,8 @@ fn each_alone(
     }
 }
 
-fn connect(path: &Path) -> Result<Connection, JournalError> {
-    let mut connection = format::connect(path)?;
+fn connect(path: &Path, patience: Duration) -> Result<Connection, JournalError> {
+    let mut connection = format::connect(path, patience)?;
     format::reserve(&mut connection, path).map_err(|error| failure(path, &error))?;
     Ok(connection)
 }

@@ -1,7 +1,8 @@
 //! Components checked against a grant and compiled, and the sessions in which they are called.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use capability::Grant;
@@ -47,6 +48,8 @@ pub struct Sandbox {
     launcher: Launcher,
     worker_program: PathBuf,
     cache: Cache,
+    /// Components that are being compiled in this process, or were: who needs the same one waits instead of doing it again.
+    compiling: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 /// A component that was checked against a grant and compiled.
@@ -87,6 +90,7 @@ impl Sandbox {
             launcher: config.launcher,
             worker_program: config.worker_program,
             cache,
+            compiling: Mutex::default(),
         })
     }
 
@@ -103,9 +107,30 @@ impl Sandbox {
         let identity = worker::identity();
         let compiled = match self.cache.find(&digest, &identity) {
             Some(path) => path,
-            None => self.compile(component, &digest, &identity).await?,
+            None => self.compile_once(component, &digest, &identity).await?,
         };
         Ok(Loaded { compiled, imports })
+    }
+
+    /// Many runs that begin at the same time need the same components: compiled by each of them, none would be done in its time.
+    async fn compile_once(
+        &self,
+        component: &[u8],
+        digest: &Digest,
+        identity: &str,
+    ) -> Result<PathBuf, LoadError> {
+        let turn = {
+            let mut all = self
+                .compiling
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            all.entry(digest.clone()).or_default().clone()
+        };
+        let _turn = turn.lock().await;
+        match self.cache.find(digest, identity) {
+            Some(path) => Ok(path),
+            None => self.compile(component, digest, identity).await,
+        }
     }
 
     async fn compile(

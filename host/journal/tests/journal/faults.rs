@@ -1,10 +1,11 @@
 //! What goes wrong outside: a torn log, a full disk, one that cannot be written, another program that holds the file, a clock that jumps.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use journal::{Journal, JournalError, Owner, monotonic_ms};
+use journal::{Journal, JournalError, Keeper, Owner, monotonic_ms};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{lease, run};
 
@@ -215,6 +216,82 @@ fn a_program_that_holds_the_file_is_waited_for() {
     });
     assert_eq!(appended, Ok(1));
     assert!(begun.elapsed() >= Duration::from_millis(700));
+}
+
+/// The child of the test below.
+#[test]
+fn child_that_writes_without_a_pause() {
+    let Some(dir) = disk() else { return };
+    let journal = Journal::open(&dir).unwrap();
+    let held = lease(&journal, "child");
+    let mut after = 0;
+    loop {
+        after = journal.append(&held, after, 0, &[vec![b'x'; 300]]).unwrap();
+    }
+}
+
+#[test]
+fn a_moat_that_stands_still_in_the_midst_of_a_write_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open_within(dir.path(), Duration::from_secs(1)).unwrap();
+    let held = lease(&journal, "a");
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "faults::child_that_writes_without_a_pause"])
+        .env("JOURNAL_DISK", dir.path())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let signal = |signal| kill_process(Pid::from_child(&child), signal).unwrap();
+    while journal.read(&run("child"), 0).unwrap().is_empty() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    // It writes nearly all the time: soon it is stopped while it does.
+    let mut after = 0;
+    let refused = loop {
+        signal(Signal::STOP);
+        match journal.append(&held, after, 0, &[b"one".to_vec()]) {
+            Ok(number) => after = number,
+            Err(error) => break error,
+        }
+        signal(Signal::CONT);
+        std::thread::sleep(Duration::from_micros(300 * after));
+    };
+    let by = Some(Keeper {
+        pid: child.id(),
+        stands_still: true,
+    });
+    assert!(
+        matches!(&refused, JournalError::Busy { by: named, .. } if *named == by),
+        "{refused}"
+    );
+    let command = format!("kill -CONT {}", child.id());
+    assert!(refused.to_string().contains(&command), "{refused}");
+    // Whoever only looks, or opens the journal, is not kept waiting.
+    let other = Journal::open_within(dir.path(), Duration::ZERO).unwrap();
+    assert_eq!(other.read(&run("a"), 0).unwrap().len() as u64, after);
+    signal(Signal::CONT);
+    journal.append(&held, after, 0, &[b"one".to_vec()]).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn whoever_stands_still_while_it_opens_the_journal_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(Journal::open(dir.path()).unwrap());
+    let opening = std::fs::File::open(dir.path().join("opening.lock")).unwrap();
+    opening.lock().unwrap();
+    let refused = Journal::open_within(dir.path(), Duration::from_millis(50)).unwrap_err();
+    let by = Some(Keeper {
+        pid: std::process::id(),
+        stands_still: false,
+    });
+    assert!(
+        matches!(&refused, JournalError::Busy { by: named, .. } if *named == by),
+        "{refused}"
+    );
+    drop(opening);
+    Journal::open_within(dir.path(), Duration::from_millis(50)).unwrap();
 }
 
 #[test]
