@@ -31,13 +31,16 @@ enum Named {
     At(usize, usize),
     /// An open file.
     File(usize),
+    /// A directory, a path below it, and flags: it may be there already.
+    Opened(usize, usize, usize),
 }
 
 fn named(number: i64) -> Option<(&'static str, Named)> {
-    use Named::{At, File, Path};
+    use Named::{At, File, Opened, Path};
     Some(match number {
-        libc::SYS_open | libc::SYS_creat => ("open", Path(0)),
-        libc::SYS_openat => ("open", At(0, 1)),
+        libc::SYS_creat => ("truncate", Path(0)),
+        libc::SYS_open => ("open", Path(0)),
+        libc::SYS_openat => ("open", Opened(0, 1, 2)),
         libc::SYS_mkdir => ("mkdir", Path(0)),
         libc::SYS_mkdirat => ("mkdir", At(0, 1)),
         libc::SYS_mknodat => ("mknod", At(0, 1)),
@@ -145,7 +148,7 @@ impl Caller {
     }
 
     fn changes(&self, thread: u32, number: i64, arguments: &[u64; 6]) -> Counted {
-        let Some((name, named)) = named(number) else {
+        let Some((mut name, named)) = named(number) else {
             return Counted::No;
         };
         let path = match named {
@@ -153,22 +156,31 @@ impl Caller {
                 return Counted::Yes("send network".into());
             }
             Named::File(nth) => match self.link(&format!("fd/{}", arguments[nth] as i32)) {
-                // A pipe, a socket, a file in memory, a terminal: nothing that lasts.
-                Some(path)
-                    if !path.is_absolute()
-                        || ["/memfd:", "/dev/", "/proc/"]
-                            .iter()
-                            .any(|other| path.to_string_lossy().starts_with(other)) =>
-                {
-                    return Counted::No;
-                }
+                Some(path) if !lasts(&path) => return Counted::No,
                 path => path,
             },
             Named::Path(nth) => self.resolved(thread, libc::AT_FDCWD, arguments[nth]),
             Named::At(directory, nth) => {
                 self.resolved(thread, arguments[directory] as i32, arguments[nth])
             }
+            Named::Opened(directory, nth, _) => {
+                self.resolved(thread, arguments[directory] as i32, arguments[nth])
+            }
         };
+        match (named, path.as_deref().map(is_there)) {
+            (Named::Opened(_, _, flags), Some(true)) => {
+                if arguments[flags] as i32 & libc::O_TRUNC == 0 {
+                    return Counted::No;
+                }
+                name = "truncate";
+            }
+            (Named::Path(_) | Named::At(..), Some(is_there))
+                if (name == "mkdir" && is_there) || (name == "unlink" && !is_there) =>
+            {
+                return Counted::No;
+            }
+            _ => {}
+        }
         match path.map(|path| self.place(&path)) {
             Some(None) => Counted::No,
             Some(Some(place)) => Counted::Yes(format!("{name} {place}")),
@@ -234,6 +246,18 @@ impl Caller {
                 .join("/"),
         )
     }
+}
+
+fn is_there(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
+}
+
+/// Not a pipe, a socket, a file without a name, a terminal.
+fn lasts(path: &Path) -> bool {
+    let is_below = |places: &[&str]| places.iter().any(|place| path.starts_with(place));
+    let is_unnamed = path.to_string_lossy().starts_with("/memfd:");
+    let is_fleeting = is_below(&["/dev", "/proc"]) && !is_below(&["/dev/shm"]);
+    path.is_absolute() && !is_unnamed && !is_fleeting
 }
 
 /// The beginning of a path, and the end of a name: below a view stand the project's own files, as many as there are.

@@ -1,11 +1,11 @@
 //! The matrix: a run is killed at each point, taken up again, and compared with one that was not.
 
-use std::collections::BTreeMap;
-use std::process::ExitStatus;
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
-use crate::outcome::{self, Outcome};
-use crate::subject::{Subject, World};
+use crate::outcome::{self, Outcome, Spent};
+use crate::subject::{Deeds, Subject, World};
 use crate::supervisor::{Moment, Point, Rest, Seen, start};
 
 /// What was seen of a run that was left alone.
@@ -13,34 +13,42 @@ pub struct Reference {
     warm: Vec<String>,
     cold: Vec<String>,
     outcome: Outcome,
-    money: u64,
-    asked: usize,
+    bill: Bill,
+}
+
+/// What a run cost, as those who were asked know it, and as moat does.
+#[derive(Debug, PartialEq, Eq)]
+struct Bill {
+    /// Different keys of model calls: each is paid once.
+    calls: usize,
+    /// Model calls without a key: each of them is paid.
+    unkeyed: usize,
+    spent: Spent,
+    deeds: Deeds,
 }
 
 /// Until the last process of a run is gone: it dies when it sees that its moat has.
 const DYING: Duration = Duration::from_secs(60);
 
-/// After so many kills a run that is taken up again must have ended.
-const RESUMES_MAX: usize = 4;
+/// After so many starts a run must have ended: two crashes, and what a person is asked after each of them.
+const STARTS_MAX: usize = 8;
 
-/// A run, killed at none or some points.
+/// A run that has ended.
 struct Driven {
     world: World,
     /// Points that were come to.
-    killed: usize,
+    met: usize,
     wrong: Vec<String>,
     calls: Vec<String>,
+    outcome: Outcome,
+    bill: Bill,
 }
 
 fn once(
     world: &World,
-    run: Option<&str>,
+    mut command: Command,
     point: Option<Point>,
 ) -> (ExitStatus, Seen, Rest, String) {
-    let mut command = match run {
-        None => world.run(),
-        Some(run) => world.moat(&["runs", "resume", run]),
-    };
     // A file, not a pipe: a service that stays would keep the pipe open.
     let said = world.said();
     command
@@ -52,56 +60,131 @@ fn once(
     (status, seen, rest, world.was_said())
 }
 
-/// One run, killed.
+/// One run, and what befalls it.
 #[derive(Debug, Clone)]
 pub struct Trial {
     /// Whether skills are compiled already.
     pub warm: bool,
-    /// The first start is killed at the first, the next at the second, and so on.
+    /// The first start comes to the first, the next to the second, and so on.
     pub points: Vec<Point>,
 }
 
-/// Drives a run to its end. The first start is killed at the first point, the next at the second, and so on.
-fn drive(subject: &Subject, trial: &Trial) -> Driven {
-    let mut driven = Driven {
-        world: subject.world(trial.warm),
-        killed: 0,
-        wrong: Vec::new(),
-        calls: Vec::new(),
-    };
-    let world = &driven.world;
-    let mut rests = Vec::new();
-    for turn in 0..RESUMES_MAX {
-        let standing = (turn > 0).then(|| outcome::standing(world)).flatten();
-        let run = match &standing {
-            Some((run, state)) if ["interrupted", "pending"].contains(&state.as_str()) => {
-                Some(run.as_str())
-            }
-            Some(_) => break,
-            None => None,
-        };
-        let (status, seen, rest, said) = once(world, run, trial.points.get(turn).cloned());
-        rests.push(rest);
-        driven.killed += usize::from(seen.killed);
-        if turn == 0 {
-            driven.calls = seen.calls;
-        }
-        if !seen.killed && !status.success() {
-            driven.wrong.push(format!("it ended with {status}: {said}"));
-            break;
-        }
-        if !seen.killed && status.success() {
-            break;
+impl Trial {
+    /// Whether moat is killed, and no more than that.
+    fn only_kills(&self) -> bool {
+        self.points.iter().all(|point| point.moment.kills())
+    }
+}
+
+/// What was done outside before a run.
+struct Before {
+    asked: usize,
+    deeds: Deeds,
+}
+
+impl Before {
+    fn of(subject: &Subject) -> Before {
+        Before {
+            asked: subject.asked().len(),
+            deeds: subject.deeds(),
         }
     }
-    driven.wrong.extend(service(subject, &driven.world));
+
+    /// What was done since.
+    fn deeds(&self, subject: &Subject) -> Deeds {
+        let mut deeds = subject.deeds();
+        for (name, times) in &mut deeds {
+            *times -= self.deeds.get(name).copied().unwrap_or(0);
+        }
+        deeds.retain(|_, times| *times > 0);
+        deeds
+    }
+
+    fn bill(&self, subject: &Subject, spent: Spent) -> Bill {
+        let asked = &subject.asked()[self.asked..];
+        let keys = asked
+            .iter()
+            .filter_map(|request| request.header("idempotency-key"));
+        let keys: Vec<&str> = keys.collect();
+        Bill {
+            unkeyed: asked.len() - keys.len(),
+            calls: keys.into_iter().collect::<BTreeSet<_>>().len(),
+            spent,
+            deeds: self.deeds(subject),
+        }
+    }
+}
+
+/// How moat is started next, as a person would who finds the run as it is; not at all when it has ended.
+fn next(subject: &Subject, world: &World, before: &Before, trial: &Trial) -> Option<Command> {
+    let Some(standing) = outcome::standing(world) else {
+        return Some(world.run());
+    };
+    let resume = ["runs", "resume", &standing.run];
+    match standing.state.as_str() {
+        "interrupted" | "pending" | "waiting-for-tasks" => Some(world.moat(&resume)),
+        // A disk that cannot be written may fail a step; a crash never does.
+        "failed" | "parked" if !trial.only_kills() => Some(world.moat(&resume)),
+        "unknown" => {
+            // Whoever was asked knows.
+            let deeds = before.deeds(subject);
+            let happened = deeds.keys().any(|deed| standing.sentence.contains(deed));
+            let word = match happened {
+                true => "--happened",
+                false => "--did-not-happen",
+            };
+            Some(world.moat(&[&resume[..], &[word]].concat()))
+        }
+        _ => None,
+    }
+}
+
+/// Drives a run to its end. The first start comes to the first point, the next to the second, and so on.
+fn drive(subject: &Subject, trial: &Trial) -> Driven {
+    let (world, before) = (subject.world(trial.warm), Before::of(subject));
+    let (mut met, mut wrong, mut calls) = (0, Vec::new(), Vec::new());
+    let mut rests = Vec::new();
+    let mut command = Some(world.run());
+    for turn in 0..STARTS_MAX {
+        let Some(started) = command else { break };
+        let point = trial.points.get(turn);
+        let (status, seen, rest, said) = once(&world, started, point.cloned());
+        rests.push(rest);
+        met += usize::from(seen.met);
+        if turn == 0 {
+            calls = seen.calls;
+        }
+        if said.contains("panicked") {
+            wrong.push(format!("it panicked: {said}"));
+        }
+        if status.success() {
+            break;
+        }
+        let is_killed = seen.met && point.is_some_and(|point| point.moment.kills());
+        let is_refused = seen.met && !is_killed && status.code().is_some();
+        let is_unknown = || outcome::standing(&world).is_some_and(|one| one.state == "unknown");
+        if !is_killed && !is_refused && !is_unknown() {
+            wrong.push(format!("it ended with {status}: {said}"));
+            break;
+        }
+        command = next(subject, &world, &before, trial);
+    }
+    wrong.extend(service(subject, &world));
     for rest in rests {
         if !rest.is_gone_within(DYING) {
-            driven.wrong.push("a process is left".into());
+            wrong.push("a process is left".into());
             subject.stop_strays();
         }
     }
-    driven
+    let (outcome, spent) = outcome::of(&world, subject.is_ordered());
+    Driven {
+        bill: before.bill(subject, spent),
+        world,
+        met,
+        wrong,
+        calls,
+        outcome,
+    }
 }
 
 /// The service that was deployed, if there is one, answers, and is then stopped.
@@ -120,7 +203,8 @@ fn service(subject: &Subject, world: &World) -> Option<String> {
 }
 
 impl Reference {
-    pub fn of(subject: &Subject) -> Reference {
+    /// With `exact`, skills are compiled in a run of their own, so that no other call is counted of a run that compiles them.
+    pub fn of(subject: &Subject, exact: bool) -> Reference {
         let alone = |warm| {
             let trial = Trial {
                 warm,
@@ -132,21 +216,54 @@ impl Reference {
         };
         let cold = alone(false);
         subject.keep_compiled(&cold.world);
-        let before = subject.asked().len();
-        let warm = alone(true);
-        let (outcome, money) = outcome::of(&warm.world);
-        Reference {
+        let calls = cold.calls.clone();
+        let warm = if exact { alone(true) } else { cold };
+        assert_eq!(warm.bill.unkeyed, 0, "each call has a key");
+        let mut reference = Reference {
             warm: warm.calls,
-            cold: cold.calls,
-            outcome,
-            money,
-            asked: subject.asked().len() - before,
-        }
+            cold: calls,
+            outcome: warm.outcome,
+            bill: warm.bill,
+        };
+        reference.warm.retain(|kind| !is_compiling(kind));
+        reference
+    }
+
+    /// Of each unbroken row of calls of one kind, the side before it and the side after it.
+    pub fn edges(&self) -> Vec<Trial> {
+        let mut trials = self.trials();
+        let kinds: Vec<String> = (trials.iter())
+            .map(|trial| trial.points[0].kind.clone())
+            .collect();
+        let is_edge = |at: usize, to: Option<usize>| {
+            to.and_then(|to| kinds.get(to))
+                .is_none_or(|kind| *kind != kinds[at])
+        };
+        let mut at = 0;
+        trials.retain(|trial| {
+            at += 1;
+            match trial.points[0].moment {
+                Moment::Before => is_edge(at - 1, (at - 1).checked_sub(1)),
+                _ => is_edge(at - 1, Some(at)),
+            }
+        });
+        trials
+    }
+
+    /// Every call by which files are changed, each with this befalling the machine there.
+    pub fn faults(&self, moment: Moment) -> Vec<Trial> {
+        let mut trials = self.trials();
+        trials.retain_mut(|trial| {
+            let point = &mut trial.points[0];
+            let is_first = point.moment == Moment::Before;
+            point.moment = moment;
+            is_first && moment.comes_at(&point.kind)
+        });
+        trials
     }
 
     /// Every point, each call from both sides. Skills are compiled in those runs only that are killed at something of that.
     pub fn trials(&self) -> Vec<Trial> {
-        let is_compiling = |kind: &str| kind.contains("home/compiled/");
         let warm = all(&self.warm).into_iter().map(|point| (true, point));
         let cold = all(&self.cold).into_iter().map(|point| (false, point));
         warm.chain(cold.filter(|(_, point)| is_compiling(&point.kind)))
@@ -157,45 +274,27 @@ impl Reference {
             .collect()
     }
 
-    /// Kills a run at points, and says what is then other than it should be; `None` when no point was come to.
+    /// Drives a run, and says what is then other than it should be; `None` when no point was come to.
     pub fn compare(&self, subject: &Subject, trial: &Trial) -> Option<Vec<String>> {
-        let before = subject.asked().len();
-        let driven = drive(subject, trial);
-        let (found, money) = outcome::of(&driven.world);
+        let mut driven = drive(subject, trial);
+        if !trial.only_kills() {
+            // Steps may have failed meanwhile, and say so.
+            let runs = self.outcome.get("runs").cloned();
+            driven
+                .outcome
+                .insert("runs".into(), runs.unwrap_or_default());
+        }
         let mut wrong = driven.wrong;
-        wrong.extend(outcome::differences(&self.outcome, &found));
-        wrong.extend(self.bill(subject, before, money));
-        (driven.killed > 0).then_some(wrong)
+        wrong.extend(outcome::differences(&self.outcome, &driven.outcome));
+        if driven.bill != self.bill {
+            wrong.push(format!("{:?} instead of {:?}", driven.bill, self.bill));
+        }
+        (driven.met > 0).then_some(wrong)
     }
+}
 
-    /// No call is paid twice: one that is made again has the key of the first. Nothing that was asked is missing from the run's own account.
-    fn bill(&self, subject: &Subject, before: usize, money: u64) -> Vec<String> {
-        let asked = &subject.asked()[before..];
-        let mut keys: Vec<&str> = asked
-            .iter()
-            .filter_map(|request| request.header("idempotency-key"))
-            .collect();
-        keys.sort_unstable();
-        keys.dedup();
-        let keyed = asked
-            .iter()
-            .all(|request| request.header("idempotency-key").is_some());
-        let paid = if keyed { keys.len() } else { asked.len() };
-        let mut wrong = Vec::new();
-        if keyed && paid != self.asked {
-            wrong.push(format!(
-                "{paid} model calls are paid instead of {}",
-                self.asked
-            ));
-        }
-        if self.asked > 0 && money < self.money / self.asked as u64 * paid as u64 {
-            wrong.push(format!(
-                "{paid} model calls are paid, and the run knows of {money} instead of {}",
-                self.money
-            ));
-        }
-        wrong
-    }
+fn is_compiling(kind: &str) -> bool {
+    kind.contains("home/compiled/")
 }
 
 fn all(calls: &[String]) -> Vec<Point> {

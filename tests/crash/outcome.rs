@@ -18,63 +18,124 @@ const MORE: &[&str] = &[
     "settled",
     "resumed",
     "merge-intended",
+    "effect-unknown",
+    "effect-resolved",
 ];
+
+/// Events of which there are more or fewer, by the order in which tasks are joined.
+const BY_ORDER: &[&str] = &["gate-decided", "merge-prepared", "merge-lost"];
 
 /// What has to be the same, by its name.
 pub type Outcome = BTreeMap<String, String>;
 
-/// The only run, if there is one: its id and its state.
-pub fn standing(world: &World) -> Option<(String, String)> {
-    let output = world.moat(&["runs", "--json"]).output().unwrap();
-    let runs: Value = serde_json::from_slice(&output.stdout)
-        .unwrap_or_else(|error| panic!("{error}: {}", told(&output)));
-    let word = |name: &str| Some(runs[0][name].as_str()?.to_owned());
-    Some((word("run")?, word("state")?))
+/// What a run cost, as moat knows it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Spent {
+    pub money_micros: u64,
+    pub tokens: u64,
 }
 
-pub fn of(world: &World) -> (Outcome, u64) {
+/// How a run stands.
+pub struct Standing {
+    pub run: String,
+    pub state: String,
+    pub sentence: String,
+}
+
+fn runs(world: &World) -> Vec<Value> {
+    let output = world.moat(&["runs", "--json"]).output().unwrap();
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", told(&output)))
+}
+
+fn word(run: &Value, name: &str) -> String {
+    run[name].as_str().unwrap_or_default().to_owned()
+}
+
+/// The run that was asked for, if it was opened. Those of its tasks come after it.
+pub fn standing(world: &World) -> Option<Standing> {
+    let runs = runs(world);
+    let run = runs.first()?;
+    Some(Standing {
+        run: word(run, "run"),
+        state: word(run, "state"),
+        sentence: word(run, "sentence"),
+    })
+}
+
+/// `ordered` where a run's events follow one order.
+pub fn of(world: &World, ordered: bool) -> (Outcome, Spent) {
     let mut found = Outcome::new();
-    let Some((run, state)) = standing(world) else {
-        return (found, 0);
+    let runs = runs(world);
+    let Some(first) = runs.first() else {
+        return (found, Spent::default());
     };
-    let output = world
-        .moat(&["runs", "show", &run, "--json"])
-        .output()
-        .unwrap();
-    let shown: Value = serde_json::from_slice(&output.stdout).unwrap();
-    found.insert("state".into(), state);
-    found.insert("events".into(), events(&shown, &run));
+    let run = word(first, "run");
+    let mut told: Vec<String> = runs.iter().map(|run| one(world, run, ordered)).collect();
+    // By task, not by when it was begun.
+    told.sort();
+    found.insert("runs".into(), told.join("\n"));
     repository(world, &mut found);
-    mirror(world, &run, &mut found);
+    mirror(world, &run, ordered, &mut found);
     let verified = world.moat(&["audit", "verify"]).output().unwrap();
     found.insert("audit".into(), format!("{:?}", verified.status.code()));
     let mut left = BTreeMap::new();
     files(&world.home(), "", &mut left);
+    // Of a lease whose process died right after its run had ended: empty, and nobody waits for them.
+    left.retain(|name, _| !name.starts_with("/locks/"));
+    if !ordered {
+        // Joined in another order, the same work makes other trees, bases of their views, and more or less has to be said of them; and as many
+        // slots are made as were taken at once.
+        let by_order = ["/blobs/", "/slots/", "/bases/"];
+        left.retain(|name, _| !by_order.iter().any(|place| name.contains(place)));
+    }
     found.insert("files".into(), format!("{left:#?}"));
-    (
-        found,
-        shown["summary"]["money-micros"].as_u64().unwrap_or(0),
-    )
+    let spent = Spent {
+        money_micros: first["money-micros"].as_u64().unwrap_or(0),
+        tokens: first["tokens"].as_u64().unwrap_or(0),
+    };
+    (found, spent)
 }
 
-fn events(shown: &Value, run: &str) -> String {
+/// A run's task, if it is that of one, its state, and its events.
+fn one(world: &World, run: &Value, ordered: bool) -> String {
+    let id = word(run, "run");
+    let output = world
+        .moat(&["runs", "show", &id, "--json"])
+        .output()
+        .unwrap();
+    let shown: Value = serde_json::from_slice(&output.stdout).unwrap();
     let events = shown["events"].as_array().cloned().unwrap_or_default();
+    let task = word(&events[0]["event"]["child"]["task"], "id");
     let kept = events.iter().map(|recorded| &recorded["event"]);
-    let kept = kept.filter(|event| !MORE.contains(&event["type"].as_str().unwrap_or_default()));
-    let told = kept.map(|event| {
-        let mut words = vec![event["type"].as_str().unwrap_or_default().to_owned()];
-        // What they decided; times and digests of commits, which hold the run's name, are each run's own.
-        for field in ["gate", "finding", "tree", "attempt"] {
-            let holders = [event, &event["verdict"], &event["candidate"]];
-            words.extend(
-                holders
-                    .iter()
-                    .filter_map(|holder| Some(holder.get(field)?.to_string().replace(run, "RUN"))),
-            );
-        }
-        words.join(" ")
+    let kept = kept.filter(|event| {
+        let kind = event["type"].as_str().unwrap_or_default();
+        let by_order = !ordered && BY_ORDER.contains(&kind);
+        !MORE.contains(&kind) && !by_order
     });
-    told.collect::<Vec<_>>().join("\n")
+    let mut lines: Vec<String> = kept.map(|event| line(event, &id, ordered)).collect();
+    if !ordered {
+        lines.sort();
+    }
+    format!("{task} {}\n{}", word(run, "state"), lines.join("\n"))
+}
+
+fn line(event: &Value, run: &str, ordered: bool) -> String {
+    let mut words = vec![word(event, "type")];
+    // What they decided; times and digests of commits, which hold the run's name, are each run's own.
+    let fields: &[&str] = match ordered {
+        true => &["gate", "finding", "tree", "attempt"],
+        false => &["task", "attempt"],
+    };
+    for field in fields {
+        let holders = [event, &event["verdict"], &event["candidate"]];
+        words.extend(
+            holders
+                .iter()
+                .filter_map(|holder| Some(holder.get(field)?.to_string().replace(run, "RUN"))),
+        );
+    }
+    words.join(" ")
 }
 
 fn repository(world: &World, found: &mut Outcome) {
@@ -94,17 +155,18 @@ fn repository(world: &World, found: &mut Outcome) {
     found.insert("repository files".into(), format!("{left:#?}"));
 }
 
-fn mirror(world: &World, run: &str, found: &mut Outcome) {
+fn mirror(world: &World, run: &str, ordered: bool, found: &mut Outcome) {
+    let format = match ordered {
+        true => "--format=%(refname) %(objecttype) %(tree)",
+        false => "--format=%(refname) %(objecttype)",
+    };
     for entry in std::fs::read_dir(world.home().join("repositories"))
         .unwrap()
         .flatten()
     {
         let path = entry.path().join("mirror.git");
         for (name, args) in [
-            (
-                "refs",
-                &["for-each-ref", "--format=%(refname) %(objecttype) %(tree)"][..],
-            ),
+            ("refs", &["for-each-ref", format][..]),
             ("fsck", &["fsck", "--strict", "--no-dangling"]),
         ] {
             let output = Command::new("git")

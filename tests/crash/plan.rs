@@ -2,8 +2,11 @@
 //!
 //! ```text
 //! MOAT_CRASH=all          every point, not a sample
-//! MOAT_CRASH=kinds        one point of each kind of call, down to the file
+//! MOAT_CRASH=edges        of each unbroken row of calls of one kind the first and the last
+//! MOAT_CRASH=kinds        one point of each kind of call
 //! MOAT_CRASH=pairs        two crashes in one run, at random points
+//! MOAT_CRASH=disk-full    no crash: at each of the calls for which it matters the disk is full, until moat has ended
+//! MOAT_CRASH=read-only    the same with a file system that can only be read
 //! MOAT_CRASH=list         no crash: the kinds of calls and how many there are of each
 //! MOAT_CRASH_SHARD=2/8    the third eighth of the points, from 0
 //! MOAT_CRASH_SEED=7       for what is drawn
@@ -12,16 +15,52 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use crate::matrix::{Reference, Trial};
-use crate::subject::Subject;
-use crate::supervisor::{Moment, Point};
+use crate::subject::{Kind, Subject};
+use crate::supervisor::Moment;
 
-/// Calls that a sample leaves out, to last no longer than a minute or so: each stands right beside one that it has.
-const NOT_SAMPLED: &[&str] = &["chmod", "chown", "mkdir", "sync", "truncate", "utimens"];
-
-/// Drawn beside one point of each kind.
-const HANDFUL: usize = 6;
+/// How kinds begin of which a sample has a point: where the most depends on the order of things.
+fn telling(kind: Kind) -> &'static [&'static str] {
+    match kind {
+        Kind::Demo => &[
+            "write home/journal.sqlite-wal",
+            "spawn",
+            "kill",
+            "rename home/compiled/",
+            "link home/repositories/#/mirror.git/refs/",
+            "link repo/.git/refs/heads/main.lock",
+            "rename repo/.git/refs/heads/main",
+            "rename repo/.git/index",
+            "rename home/repositories/#/releases/current",
+            "write home/repositories/#/releases/service.json",
+        ],
+        Kind::ThreeRed => &[
+            "sync home/journal.sqlite-wal",
+            "connect network",
+            "send network",
+            "write home/audit/",
+            "rename home/approvals/",
+        ],
+        Kind::EightTasks => &[
+            "sync home/journal.sqlite-wal",
+            "send network",
+            "spawn",
+            "mkdir home/runs/#-#-#",
+            "link home/repositories/#/mirror.git/refs/",
+            "rename repo/.git/refs/heads/main",
+        ],
+        Kind::Effects => &[
+            "connect network",
+            "send network",
+            "send network",
+            "send network",
+            "sync home/journal.sqlite-wal",
+            "symlink home/repositories/#/releases/current.new",
+        ],
+    }
+}
 
 pub struct Plan<'a> {
     subject: &'a Subject,
@@ -50,28 +89,36 @@ impl Draws {
     }
 }
 
-/// What the environment asks for. A sample has one point of each kind of call when `kinds` is set, and else only the handful.
-pub fn of(subject: &Subject, kinds: bool) -> Plan<'_> {
-    let reference = Reference::of(subject);
-    let mut all = reference.trials();
+/// What the environment asks for.
+pub fn of(subject: &Subject) -> Plan<'_> {
+    let which = set("MOAT_CRASH").unwrap_or_else(|| "sample".into());
+    let reference = Reference::of(subject, which != "sample");
+    let mut all = match which.as_str() {
+        "edges" => reference.edges(),
+        "disk-full" => reference.faults(Moment::DiskFull),
+        "read-only" => reference.faults(Moment::ReadOnly),
+        _ => reference.trials(),
+    };
     if let Some(text) = set("MOAT_CRASH_ONLY") {
         all.retain(|trial| trial.points[0].kind.contains(&text));
     }
     let mut draws = Draws(number("MOAT_CRASH_SEED").unwrap_or(1));
-    let trials = match set("MOAT_CRASH").as_deref() {
-        None | Some("sample") => sample(&all, &mut draws, kinds),
-        Some("kinds") => one_of_each(&all, &mut draws, &|point| point.kind.clone()),
-        Some("all") => all,
-        Some("pairs") => {
+    let trials = match which.as_str() {
+        "sample" => sample(&all, &mut draws, subject.kind),
+        "kinds" => one_of_each(&all, &mut draws),
+        "all" | "edges" | "disk-full" | "read-only" => all,
+        "pairs" => {
             let warm: Vec<&Trial> = all.iter().filter(|trial| trial.warm).collect();
             let count = number("MOAT_CRASH_COUNT").unwrap_or(1000);
             (0..count).map(|_| pair(&warm, &mut draws)).collect()
         }
-        Some("list") => {
+        "list" => {
             list(&all);
             vec![]
         }
-        Some(other) => panic!("MOAT_CRASH={other}: sample, kinds, all, pairs or list"),
+        other => panic!(
+            "MOAT_CRASH={other}: sample, kinds, edges, all, pairs, disk-full, read-only or list"
+        ),
     };
     Plan {
         subject,
@@ -80,35 +127,27 @@ pub fn of(subject: &Subject, kinds: bool) -> Plan<'_> {
     }
 }
 
-/// One point of each coarse kind of call, and some more.
-fn sample(all: &[Trial], draws: &mut Draws, kinds: bool) -> Vec<Trial> {
-    let mut drawn = if kinds {
-        let mut some = all.to_vec();
-        some.retain(|trial| {
-            let call = trial.points[0].kind.split(' ').next();
-            !call.is_some_and(|call| NOT_SAMPLED.contains(&call))
-        });
-        one_of_each(&some, draws, &|point| coarse(&point.kind))
-    } else {
-        vec![]
-    };
-    drawn.extend((0..HANDFUL).map(|_| all[draws.below(all.len())].clone()));
+/// One point of each telling kind of call.
+fn sample(all: &[Trial], draws: &mut Draws, kind: Kind) -> Vec<Trial> {
+    let mut drawn = Vec::new();
+    for beginning in telling(kind) {
+        let some = all
+            .iter()
+            .filter(|trial| trial.points[0].kind.starts_with(beginning));
+        let some: Vec<&Trial> = some.collect();
+        assert!(!some.is_empty(), "{kind:?} has no call {beginning}");
+        drawn.push(some[draws.below(some.len())].clone());
+    }
     drawn
 }
 
-fn one_of_each(all: &[Trial], draws: &mut Draws, kind: &dyn Fn(&Point) -> String) -> Vec<Trial> {
-    let mut kinds: BTreeMap<String, Vec<&Trial>> = BTreeMap::new();
+fn one_of_each(all: &[Trial], draws: &mut Draws) -> Vec<Trial> {
+    let mut kinds: BTreeMap<&str, Vec<&Trial>> = BTreeMap::new();
     for trial in all {
-        kinds.entry(kind(&trial.points[0])).or_default().push(trial);
+        kinds.entry(&trial.points[0].kind).or_default().push(trial);
     }
     let drawn = kinds.values().map(|some| some[draws.below(some.len())]);
     drawn.cloned().collect()
-}
-
-/// The call, and in which part of a directory: not which file of it.
-fn coarse(kind: &str) -> String {
-    let deep = if kind.contains("mirror.git/") { 4 } else { 2 };
-    kind.split('/').take(deep).collect::<Vec<_>>().join("/")
 }
 
 fn pair(from: &[&Trial], draws: &mut Draws) -> Trial {
@@ -151,12 +190,14 @@ impl Plan<'_> {
                 .map(|point| format!("{:?} {} #{}", point.moment, point.kind, point.nth))
                 .collect();
             let what = format!("{:?}: {}", self.subject.kind, what.join(", then "));
+            let begun = Instant::now();
             let wrong = self.reference.compare(self.subject, trial);
             come_to += usize::from(wrong.is_some());
             let wrong = wrong.unwrap_or_default();
             eprintln!(
-                "{nth:5} of {}  {what}{}",
+                "{nth:5} of {} in {:.1} s  {what}{}",
                 self.trials.len(),
+                begun.elapsed().as_secs_f32(),
                 if wrong.is_empty() { "" } else { "  DIFFERENT" }
             );
             if !wrong.is_empty() {
@@ -171,8 +212,9 @@ impl Plan<'_> {
             different.len()
         );
         assert!(different.is_empty(), "{}", different.join("\n"));
+        // How often moat writes depends a little on how busy the machine is: the last call of a kind does not always come.
         assert!(
-            come_to * 10 >= self.trials.len() * 9,
+            come_to * 4 >= self.trials.len() * 3,
             "{come_to} of {} points come to",
             self.trials.len()
         );

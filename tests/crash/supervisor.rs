@@ -7,6 +7,7 @@
     reason = "a supervisor of system calls (seccomp_unotify(2)) has no safe wrapper"
 )]
 
+use std::collections::BTreeMap;
 use std::io::{Error, Read as _, Result, Write as _};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt as _;
@@ -35,6 +36,46 @@ pub enum Moment {
     Before,
     /// The call is done, and the process never learns of it.
     After,
+    /// The process lives: the call fails, and so does from then on every other that needs room.
+    DiskFull,
+    /// The same, for every other that changes a file.
+    ReadOnly,
+}
+
+impl Moment {
+    /// What a call of this kind fails with, once this has come.
+    fn refuses(self, kind: &str) -> Option<i32> {
+        const NEED_ROOM: &[&str] = &[
+            "clone-file",
+            "copy",
+            "fallocate",
+            "link",
+            "mkdir",
+            "mknod",
+            "open",
+            "symlink",
+            "write",
+        ];
+        const CHANGE_NO_FILE: &[&str] = &[
+            "connect", "exec", "kill", "mount", "send", "spawn", "sync", "umount",
+        ];
+        let (call, place) = kind.split_once(' ').unwrap_or((kind, ""));
+        let is_on_disk = ["home", "repo"].contains(&place.split('/').next()?);
+        match self {
+            Moment::DiskFull if is_on_disk && NEED_ROOM.contains(&call) => Some(libc::ENOSPC),
+            Moment::ReadOnly if is_on_disk && !CHANGE_NO_FILE.contains(&call) => Some(libc::EROFS),
+            _ => None,
+        }
+    }
+
+    pub fn kills(self) -> bool {
+        matches!(self, Moment::Before | Moment::After)
+    }
+
+    /// Whether this can come at a call of this kind.
+    pub fn comes_at(self, kind: &str) -> bool {
+        self.kills() || self.refuses(kind).is_some()
+    }
 }
 
 /// What was seen of one process.
@@ -42,8 +83,8 @@ pub enum Moment {
 pub struct Seen {
     /// The kinds of its calls, in their order.
     pub calls: Vec<String>,
-    /// Whether it was ended at the point.
-    pub killed: bool,
+    /// Whether it came to the point.
+    pub met: bool,
 }
 
 /// A process under a supervisor.
@@ -97,6 +138,8 @@ pub fn start(mut command: Command, places: call::Places, point: Option<Point>) -
             point,
             seen: Some(Seen::default()),
             executed: false,
+            fault: None,
+            counted: BTreeMap::new(),
         };
         watch.serve(|seen| drop(seen_to.send(seen)));
         let _ = gone_to.send(());
@@ -185,6 +228,10 @@ struct Watch {
     /// Gone when it was told: the process has ended.
     seen: Option<Seen>,
     executed: bool,
+    /// What has befallen the machine, and goes on.
+    fault: Option<Moment>,
+    /// How many there were of each kind.
+    counted: BTreeMap<String, usize>,
 }
 
 impl Watch {
@@ -210,48 +257,62 @@ impl Watch {
         if unsafe { libc::ioctl(self.listener.as_raw_fd(), RECEIVE, &raw mut asked) } < 0 {
             return;
         }
-        let kill = self.count(&asked);
-        if kill == Some(Moment::Before) {
+        let verdict = self.count(&asked);
+        if verdict == Verdict::Kill(Moment::Before) {
             self.caller.kill();
             return;
         }
-        let answer = libc::seccomp_notif_resp {
+        let mut answer = libc::seccomp_notif_resp {
             id: asked.id,
             val: 0,
             error: 0,
             flags: libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32,
         };
+        if let Verdict::Refuse(errno) = verdict {
+            (answer.error, answer.flags) = (-errno, 0);
+        }
         // SAFETY: the structure lives through the call. Who asked may be gone.
         unsafe { libc::ioctl(self.listener.as_raw_fd(), ANSWER, &raw const answer) };
-        if kill == Some(Moment::After) {
+        if verdict == Verdict::Kill(Moment::After) {
             // A call that was let go is done before the signal is looked at.
             self.caller.kill();
         }
     }
 
-    /// Whether the process ends at this call.
-    fn count(&mut self, asked: &libc::seccomp_notif) -> Option<Moment> {
-        let seen = self.seen.as_mut()?;
+    /// What becomes of a call.
+    fn count(&mut self, asked: &libc::seccomp_notif) -> Verdict {
+        let Some(seen) = self.seen.as_mut() else {
+            return Verdict::Go;
+        };
         if !self.caller.owns(asked.pid) {
-            return None;
+            return Verdict::Go;
         }
         let number = i64::from(asked.data.nr);
         if !self.executed {
             self.executed = number == libc::SYS_execve;
-            return None;
+            return Verdict::Go;
         }
         let Counted::Yes(kind) = self.caller.kind(asked.pid, number, &asked.data.args) else {
-            return None;
+            return Verdict::Go;
         };
-        let before = seen.calls.iter().filter(|one| **one == kind).count();
+        let counted = self.counted.entry(kind.clone()).or_default();
+        let before = std::mem::replace(counted, *counted + 1);
         let point = self
             .point
             .as_ref()
-            .filter(|point| point.kind == kind && point.nth == before && !seen.killed);
-        seen.calls.push(kind);
+            .filter(|point| point.kind == kind && point.nth == before && !seen.met);
         let moment = point.map(|point| point.moment);
-        seen.killed |= moment.is_some();
-        moment
+        seen.met |= moment.is_some();
+        let verdict = match moment {
+            Some(moment) if moment.kills() => Verdict::Kill(moment),
+            _ => {
+                self.fault = self.fault.or(moment);
+                let errno = self.fault.and_then(|fault| fault.refuses(&kind));
+                errno.map_or(Verdict::Go, Verdict::Refuse)
+            }
+        };
+        seen.calls.push(kind);
+        verdict
     }
 
     fn waits(&self) -> Waiting {
@@ -268,6 +329,16 @@ impl Watch {
             _ => Waiting::Nothing,
         }
     }
+}
+
+/// What becomes of a call.
+#[derive(PartialEq, Eq)]
+enum Verdict {
+    Go,
+    /// The process ends, at this moment of it.
+    Kill(Moment),
+    /// It is not done, and fails with this.
+    Refuse(i32),
 }
 
 #[derive(PartialEq, Eq)]

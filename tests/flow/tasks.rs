@@ -1,6 +1,7 @@
 //! Tasks: those that can be done at the same time are, overlapping claims never are, and a person's task waits alone.
 
 use flow::Event;
+use flow::effect::Asking;
 use flow::event::{Candidate, Parking};
 use flow::id::{RunId, TaskId};
 use flow::money::{Micros, Reservation, Spend};
@@ -319,6 +320,53 @@ fn what_a_task_spends_is_the_parents_and_bounded_by_it() {
     assert_eq!(script.run.lent.len(), 1);
     script.event(Event::BudgetGiven { by: "me".into() });
     assert_eq!(script.run.remaining().money, Micros(1_000_000));
+}
+
+#[test]
+fn a_tasks_call_that_is_charged_for_once_is_counted_once_in_its_parent() {
+    let mut script = planned(&[("a", &["a"], &[]), ("b", &["b"], &[])]);
+    open(&mut script, "a", "r-1-1");
+    open(&mut script, "b", "r-1-2");
+    let reserved = |call, child: &str, theirs| Event::Reserved {
+        call,
+        alias: "coder".into(),
+        model: "provider/model".into(),
+        reservation: Reservation {
+            money: Micros(100),
+            tokens: 100,
+        },
+        asking: Some(Asking {
+            began: 6,
+            number: 3,
+            again: 1,
+        }),
+        of: Some(ChildCall {
+            run: run(child),
+            call: theirs,
+        }),
+    };
+    let settled = |call, calls| Event::Settled {
+        call,
+        spend: Spend {
+            money: Micros(u64::from(40 * calls)),
+            tokens: u64::from(40 * calls),
+            calls,
+        },
+    };
+    let committed = |script: &Script| script.run.committed().tokens;
+    // Lost while it was under way, and made again: set aside once. Another task's, of the same number, is another.
+    script.event(reserved(1, "r-1-1", 1));
+    script.event(reserved(2, "r-1-2", 1));
+    script.event(reserved(3, "r-1-1", 2));
+    assert_eq!((committed(&script), script.run.lent.len()), (200, 2));
+    script.event(settled(3, 1));
+    assert_eq!(committed(&script), 140);
+    // Lost after it was settled.
+    script.event(reserved(4, "r-1-1", 3)).event(settled(4, 1));
+    assert_eq!(committed(&script), 140);
+    // Set aside for a call that was then not made.
+    script.event(reserved(5, "r-1-1", 4)).event(settled(5, 0));
+    assert_eq!(committed(&script), 140);
 }
 
 proptest! {

@@ -215,7 +215,7 @@ impl Ledger {
             call,
         };
         if let Some(parent) = &self.parent {
-            parent.reserve_for(Some(theirs.clone()), alias, model, wanted, None)?;
+            parent.reserve_for(Some(theirs.clone()), alias, model, wanted, asking)?;
         }
         let event = Event::Reserved {
             call,

@@ -73,12 +73,14 @@ impl Run {
             return Err(format!("call {} was expected", self.calls + 1));
         }
         // The provider was asked for this before, and charges for it once: what was set aside then is what is set aside now.
+        let purpose = asking.map(|asking| (of.map(|of| of.run.clone()), asking));
         let open = &self.asked.open;
-        let before =
-            asking.and_then(|asking| Some(*open.iter().find(|(_, one)| **one == asking)?.0));
+        let before = (purpose.as_ref())
+            .and_then(|purpose| Some(*open.iter().find(|(_, one)| *one == purpose)?.0));
         if let Some(before) = before {
             self.asked.open.remove(&before);
             self.reserved.remove(&before);
+            self.lent.remove(&before);
         }
         let left = self.remaining();
         if reservation.money > left.money || reservation.tokens > left.tokens {
@@ -86,7 +88,9 @@ impl Run {
         }
         self.calls = call;
         self.reserved.insert(call, reservation);
-        self.asked.open.extend(asking.map(|asking| (call, asking)));
+        self.asked
+            .open
+            .extend(purpose.map(|purpose| (call, purpose)));
         self.lent.extend(of.map(|of| (call, of.clone())));
         Ok(())
     }
@@ -98,8 +102,10 @@ impl Run {
             .ok_or_else(|| format!("call {call} was not reserved"))?;
         self.lent.remove(&call);
         // As for what is set aside: an answer that came and was lost is not charged for again.
-        let asking = self.asked.open.remove(&call);
-        let before = asking.and_then(|asking| self.asked.settled.insert(asking, *spend));
+        // One that was not made says nothing of those before it.
+        let purpose = self.asked.open.remove(&call);
+        let purpose = purpose.filter(|_| spend.calls > 0);
+        let before = purpose.and_then(|purpose| self.asked.settled.insert(purpose, *spend));
         if let Some(before) = before {
             self.spend = self.spend.less(before);
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::event::Parking;
-use crate::id::SkillName;
+use crate::id::{RunId, SkillName};
 use crate::money::Spend;
 use crate::run::{InFlight, Run};
 use crate::step::Step;
@@ -45,11 +45,31 @@ pub struct Asking {
     pub again: u32,
 }
 
-/// Model calls of the step under way, by what they are for.
+/// Model calls of the step under way and of runs that work on tasks, by what they are for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Asked {
-    pub(crate) open: BTreeMap<u64, Asking>,
-    pub(crate) settled: BTreeMap<Asking, Spend>,
+    pub(crate) open: BTreeMap<u64, For>,
+    pub(crate) settled: BTreeMap<For, Spend>,
+}
+
+/// What a call is for, and the run of a task, if it is one of that.
+pub(crate) type For = (Option<RunId>, Asking);
+
+impl Asked {
+    /// The step has ended: its calls do not come again.
+    pub(crate) fn forget_own(&mut self) {
+        self.retain(|run| run.is_some());
+    }
+
+    /// The run of a task has ended.
+    pub(crate) fn forget(&mut self, ended: &RunId) {
+        self.retain(|run| run != Some(ended));
+    }
+
+    fn retain(&mut self, keeps: impl Fn(Option<&RunId>) -> bool) {
+        self.open.retain(|_, (run, _)| keeps(run.as_ref()));
+        self.settled.retain(|(run, _), _| keeps(run.as_ref()));
+    }
 }
 
 impl Run {

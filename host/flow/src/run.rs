@@ -508,7 +508,7 @@ impl Run {
     fn finish(&mut self, fits: impl FnOnce(&Step) -> bool, at_ms: u64) -> Result<(), String> {
         match self.in_flight.take() {
             Some(under_way) if fits(&under_way.step) => {
-                self.asked = Asked::default();
+                self.asked.forget_own();
                 let took_ms = at_ms.saturating_sub(under_way.since_ms);
                 self.active_ms = self.active_ms.saturating_add(took_ms);
                 Ok(())

@@ -80,6 +80,18 @@ impl Mirror {
         reference.delete().doing("let go of an object")
     }
 
+    /// Takes away the lock of a reference that was written by one who then died.
+    pub(crate) fn unlock(&self, name: &str) -> Result<(), StoreError> {
+        match self
+            .git_dir()
+            .join(format!("{name}.lock"))
+            .symlink_metadata()
+        {
+            Ok(_) => self.unlocked(name).map(drop),
+            Err(_) => Ok(()),
+        }
+    }
+
     /// Nobody but us writes references in a mirror, one process at a time: a lock of git that is there now was left by one that died.
     fn unlocked(&self, name: &str) -> Result<File, StoreError> {
         let alone = self.hold(REFERENCES_LOCK)?;

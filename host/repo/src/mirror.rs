@@ -107,7 +107,7 @@ impl Mirror {
         let mirror = self.repository()?;
         let name = format!("{COMPLETE}/{tip}");
         if mirror.refname_to_id(&name).is_ok() {
-            return Ok(());
+            return self.unlock(&name);
         }
         let _lock = self.lock()?;
         let complete = self.complete(&mirror)?;

@@ -82,6 +82,7 @@ pub(crate) fn ended(
         },
         TaskEnd::Cancelled => Standing::Cancelled { run: child.clone() },
     };
+    run.asked.forget(child);
     run.active_ms = run.active_ms.saturating_add(active_ms);
     Ok(())
 }

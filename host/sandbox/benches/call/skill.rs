@@ -97,7 +97,7 @@ impl Skill {
         for (path, inside) in [
             (host("/bin/true").unwrap(), "/true"),
             (host("/bin/true").unwrap(), "/component.cwasm"),
-            (self.view.root.clone(), "/view"),
+            (self.view.tree.changes().to_owned(), "/view"),
         ] {
             mounts.push(Mount::ReadOnly {
                 host: path,
