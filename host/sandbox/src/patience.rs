@@ -66,6 +66,7 @@ fn has_something(socket: impl AsFd) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests may stop at the first surprise")]
     use std::io::{Read as _, Write as _};
     use std::os::unix::net::UnixStream;
 

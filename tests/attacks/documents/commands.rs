@@ -154,7 +154,7 @@ fn a_command_on_the_network_has_its_door_and_no_other() {
 fn a_command_without_the_network_finds_no_door_not_even_anothers() {
     let server = server();
     let online = Yard::new(&Plan::running(server.port, true, ""));
-    let waits = json!({"do": "run", "name": "python", "args": ["import time; time.sleep(20)"]});
+    let waits = json!({"do": "run", "name": "python", "args": ["import time; time.sleep(300)"]});
     let mut waiting = online
         .command(&waits)
         .stdout(Stdio::null())
