@@ -266,7 +266,7 @@ fn writing_for_long(path: &str) -> std::sync::Arc<capability::Grant> {
             "path = \".\"\naccess = \"read\"",
             &format!("path = \"{path}\"\naccess = \"write\""),
         )
-        .replace("time = \"2s\"", "time = \"20s\"");
+        .replace("time = \"2s\"", "time = \"5m\"");
     grant(&text)
 }
 

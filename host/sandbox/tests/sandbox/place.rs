@@ -247,7 +247,7 @@ env = ["*"]
 max-tokens = 10
 release = true
 memory = "256MiB"
-time = "20s"
+time = "5m"
 "#;
 
 pub fn grant(manifest: &str) -> Arc<Grant> {
