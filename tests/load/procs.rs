@@ -106,6 +106,15 @@ pub fn open_files(pid: u32) -> Option<usize> {
     Some(std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count())
 }
 
+/// Descriptors of the journal's own file.
+pub fn journal_files(pid: u32) -> usize {
+    let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let names = entries.flatten().flat_map(|one| one.path().read_link());
+    names
+        .filter(|name| name.ends_with("journal.sqlite"))
+        .count()
+}
+
 /// What is left below this process and lives, after all of it had time to end.
 pub fn left() -> Vec<String> {
     let own = std::process::id();
