@@ -210,7 +210,7 @@ impl Journal {
     /// [`JournalError`].
     pub fn sweep(&self) -> Result<(), JournalError> {
         let locks = &self.0.locks;
-        for (run, token) in locks.all() {
+        for (run, token) in locks.all()? {
             // One that the journal does not know is being taken.
             let newest = lease::token(&self.reader(), &run).map_err(self.failed())?;
             if token <= newest && !locks.is_alive(&run, token) {

@@ -73,20 +73,32 @@ impl Locks {
 
     /// Runs that have a lock file, whether somebody holds it or not.
     pub(crate) fn runs(&self) -> Result<BTreeSet<RunId>, JournalError> {
+        let run = |name: &String| name.split('.').next()?.parse().ok();
+        Ok(self.names()?.iter().filter_map(run).collect())
+    }
+
+    /// The leases of which there are files, by run and token.
+    pub(crate) fn all(&self) -> Result<BTreeSet<(RunId, u64)>, JournalError> {
+        let lease = |name: &String| {
+            let name = name.strip_suffix(EFFECT).unwrap_or(name);
+            let (run, token) = name.rsplit_once('.')?;
+            Some((run.parse().ok()?, token.parse().ok()?))
+        };
+        Ok(self.names()?.iter().filter_map(lease).collect())
+    }
+
+    fn names(&self) -> Result<Vec<String>, JournalError> {
         let entries = match std::fs::read_dir(&self.directory) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(BTreeSet::new());
-            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
             entries => entries.map_err(|error| unusable(&self.directory, &error))?,
         };
-        let mut runs = BTreeSet::new();
+        let mut names = Vec::new();
         for entry in entries {
             let entry = entry.map_err(|error| unusable(&self.directory, &error))?;
-            let name = entry.file_name();
-            let run = name.to_str().and_then(|name| name.split('.').next());
-            runs.extend(run.and_then(|run| run.parse::<RunId>().ok()));
+            // What is no text is none of ours.
+            names.extend(entry.file_name().into_string().ok());
         }
-        Ok(runs)
+        Ok(names)
     }
 
     /// Whether the process that has this lease lives.
@@ -133,18 +145,6 @@ impl Locks {
             Err(Errno::WOULDBLOCK) => Ok(None),
             Err(errno) => Err(unusable(&path, &errno.into())),
         }
-    }
-
-    /// The leases of which there are files, by run and token.
-    pub(crate) fn all(&self) -> BTreeSet<(RunId, u64)> {
-        let entries = std::fs::read_dir(&self.directory).into_iter().flatten();
-        let lease = |name: &str| {
-            let name = name.strip_suffix(EFFECT).unwrap_or(name);
-            let (run, token) = name.rsplit_once('.')?;
-            Some((run.parse().ok()?, token.parse().ok()?))
-        };
-        let names = entries.flatten().map(|entry| entry.file_name());
-        names.filter_map(|name| lease(name.to_str()?)).collect()
     }
 
     /// Takes away what a lease that is over has left.
