@@ -660,6 +660,7 @@ mod tests {
         let again: Vec<_> = (0..3).map(|_| lines[0].free("again", 3).unwrap()).collect();
         assert!(again.iter().all(Option::is_some), "a slot was leaked");
     }
+
     /// A holder whose lease has expired stands still; one whose lease has not is waited for, and so is one of a scarce resource.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn another_goes_on_in_the_place_of_whoever_has_lost_its_lease() {

@@ -19,23 +19,27 @@ pub(crate) struct Patience {
     asleep: u32,
     /// How many will, after the next one in vain.
     next: u32,
+    /// Where there is one processor only, nobody answers while this one waits awake.
+    is_alone: bool,
 }
 
 impl Patience {
-    /// Where there is one processor only, nobody answers while this one waits awake: none then.
     pub(crate) fn new() -> Patience {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Patience {
-            asleep: if processors > 1 { 0 } else { u32::MAX },
+            asleep: 0,
             next: 1,
+            is_alone: processors == 1,
         }
     }
 
     /// Returns when there is something to read of the socket, or it is time to sleep.
     pub(crate) fn wait(&mut self, socket: impl AsFd) {
+        if self.is_alone {
+            return;
+        }
         if self.asleep > 0 {
-            // All of them, where there is one processor.
-            self.asleep -= u32::from(self.asleep != u32::MAX);
+            self.asleep -= 1;
             return;
         }
         let begun = Instant::now();
@@ -75,7 +79,10 @@ mod tests {
     #[test]
     fn what_is_there_stays_there_and_what_is_not_is_not_waited_for_without_end() {
         let (mut ours, mut theirs) = UnixStream::pair().unwrap();
-        let mut patience = Patience { asleep: 0, next: 1 };
+        let mut patience = Patience {
+            is_alone: false,
+            ..Patience::new()
+        };
         for n in 0..100 {
             patience.wait(&ours);
             assert!(patience.asleep <= ASLEEP_MAX, "{n}");
