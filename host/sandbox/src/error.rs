@@ -49,6 +49,12 @@ pub enum LoadError {
         /// What happened.
         why: String,
     },
+    /// The worker that compiled it was killed, by nothing that it did: another try may pass.
+    #[error("the worker that compiled it died: {how}")]
+    WorkerDied {
+        /// How it ended.
+        how: String,
+    },
     /// The cache of compiled components cannot be used.
     #[error("the cache of compiled components failed at {what}: {error}")]
     Cache {

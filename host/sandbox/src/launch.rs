@@ -13,6 +13,9 @@ use crate::patience::Patience;
 use crate::session::View;
 use crate::worker;
 
+/// How long a worker that no longer answers may take to end by itself: longer than it takes the disk to have what it wrote.
+const ENDING: Duration = Duration::from_secs(20);
+
 /// A confined process that serves one compilation or one session. Dropping it kills it.
 #[derive(Debug)]
 pub(crate) struct Worker {
@@ -122,8 +125,19 @@ impl Worker {
         self.child.disk_watch()
     }
 
+    /// How it came to its end, once it no longer answers; none where it was killed. Its files are closed before that is known, and closing them can
+    /// take its time: who killed it at once would not hear why it ended.
+    pub(crate) async fn gone(&mut self) -> Result<Option<Ending>, ConfineError> {
+        let by_itself = tokio::time::timeout(ENDING, self.ending()).await;
+        self.kill().await;
+        match by_itself {
+            Ok(ending) => ending,
+            Err(_) => self.ending().await,
+        }
+    }
+
     /// How it ended by itself; none where it was killed.
-    pub(crate) async fn ending(&mut self) -> Result<Option<Ending>, ConfineError> {
+    async fn ending(&mut self) -> Result<Option<Ending>, ConfineError> {
         match self.child.wait().await {
             Ok(ending) => Ok(Some(ending)),
             Err(ConfineError::Lost { .. }) => Ok(None),

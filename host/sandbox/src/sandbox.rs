@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use capability::Grant;
-use confine::{ConfineError, Launcher, Mount};
+use confine::{ConfineError, Ending, Launcher, Mount};
 use flow::id::{Digest, Role};
 use serde_json::Value;
 
@@ -27,6 +27,9 @@ const COMPILE_WALL_MAX: Duration = Duration::from_secs(120);
 const COMPILE_WALL_MIN: Duration = Duration::from_secs(30);
 const COMPILE_WALL_PER_MEBIBYTE: Duration = Duration::from_secs(6);
 const COMPILE_MEMORY_BYTES: u64 = 4 << 30;
+
+/// SIGKILL: no process sends it to itself by mistake, and running out of its own memory ends it by another.
+const KILLED: i32 = 9;
 
 /// What a worker needs beside the guest's memory: the engine, the compiled code, its own stack and threads.
 const WORKER_MEMORY_BYTES: u64 = 1 << 30;
@@ -178,6 +181,9 @@ impl Sandbox {
             worker.receive().await
         });
         let told = told.await;
+        if matches!(told, Ok(Ok(None) | Err(_))) {
+            return Err(died(worker.gone().await));
+        }
         worker.kill().await;
         match told {
             Err(_) => Err(compile(&format!(
@@ -186,11 +192,7 @@ impl Sandbox {
             ))),
             Ok(Ok(Some(ToBroker::Compiled))) => Ok(()),
             Ok(Ok(Some(ToBroker::Failed(why)))) => Err(compile(&cut(why, STORY_BYTES_MAX))),
-            Ok(Ok(Some(_))) => Err(compile("the worker broke the protocol")),
-            Ok(Ok(None) | Err(_)) => Err(match worker.ending().await {
-                Err(error) => error.into(),
-                Ok(how) => compile(&format!("the compiling worker died: {}", ended_by(how))),
-            }),
+            Ok(_) => Err(compile("the worker broke the protocol")),
         }
     }
 
@@ -251,6 +253,19 @@ impl Sandbox {
 
     fn start(&self, mounts: Vec<Mount>, memory_bytes: u64) -> Result<Worker, ConfineError> {
         Worker::start(&self.launcher, &self.worker_program, mounts, memory_bytes)
+    }
+}
+
+/// A compiling worker that was killed from outside says nothing of its component; one that ended in any other way was ended by it.
+fn died(ending: Result<Option<Ending>, ConfineError>) -> LoadError {
+    match ending {
+        Err(error) => error.into(),
+        Ok(how @ (None | Some(Ending::Signalled(KILLED)))) => {
+            LoadError::WorkerDied { how: ended_by(how) }
+        }
+        Ok(how) => LoadError::Compile {
+            why: format!("the compiling worker died: {}", ended_by(how)),
+        },
     }
 }
 

@@ -197,19 +197,9 @@ enum Stopped {
 /// SIGXFSZ: one of its files grew beyond what a file may have.
 const FILE_TOO_LARGE: i32 = 25;
 
-/// How long a worker that no longer answers may take to end by itself: longer than it takes the disk to have what it wrote.
-const ENDING: Duration = Duration::from_secs(20);
-
-/// Tells how a worker that no longer answers came to its end. Its files are closed before that is known, and closing them can take its time:
-/// who killed it at once would not hear why it ended.
+/// Tells how a worker that no longer answers came to its end.
 async fn gone(worker: &mut Worker) -> CallError {
-    let by_itself = tokio::time::timeout(ENDING, worker.ending()).await;
-    worker.kill().await;
-    let ending = match by_itself {
-        Ok(ending) => ending,
-        Err(_) => worker.ending().await,
-    };
-    match ending {
+    match worker.gone().await {
         Err(error) => error.into(),
         Ok(Some(Ending::Signalled(FILE_TOO_LARGE))) => CallError::DiskFull,
         Ok(how) => CallError::WorkerDied { how: ended_by(how) },

@@ -318,8 +318,18 @@ fn result<O: DeserializeOwned>(
 }
 
 fn not_loaded(source: &str, error: &LoadError) -> Failed {
-    let title = format!("the skill cannot be loaded: {error}");
-    interrupted(Cause::Setup, source, title)
+    let cause = match error {
+        LoadError::WorkerDied { .. }
+        | LoadError::Confine(ConfineError::Launcher { .. } | ConfineError::Lost { .. }) => {
+            Cause::Passing
+        }
+        _ => Cause::Setup,
+    };
+    interrupted(
+        cause,
+        source,
+        format!("the skill cannot be loaded: {error}"),
+    )
 }
 
 /// What is none of the guest's own deed leaves the step under way; what it did itself ends it.

@@ -157,6 +157,15 @@ fn compile(stream: &mut UnixStream) -> std::io::Result<()> {
     let out = std::path::Path::new("/out/component.cwasm");
     match wish {
         "nothing" => {}
+        "exit" => std::process::exit(3),
+        "abort" => std::process::abort(),
+        "killed" => {
+            // What the machine does to a process when its memory runs out.
+            let _ = rustix::process::kill_process(
+                rustix::process::getpid(),
+                rustix::process::Signal::KILL,
+            );
+        }
         "directory" => std::fs::create_dir(out)?,
         "pipe" => {
             let made = rustix::fs::mknodat(

@@ -190,6 +190,24 @@ async fn what_a_compiling_worker_leaves_is_taken_only_if_it_is_a_plain_file() {
     }
 }
 
+#[tokio::test]
+async fn a_compiling_worker_that_was_killed_is_told_from_one_that_failed() {
+    let cache = TempDir::new().unwrap();
+    let place = Place::with_worker(cache.path(), &hostile_worker());
+    let killed = load(&place.sandbox, "killed").await;
+    assert!(
+        matches!(killed, Err(LoadError::WorkerDied { .. })),
+        "{killed:?}"
+    );
+    for wish in ["exit", "abort"] {
+        let failed = load(&place.sandbox, wish).await;
+        assert!(
+            matches!(failed, Err(LoadError::Compile { .. })),
+            "{wish}: {failed:?}"
+        );
+    }
+}
+
 /// A request that the grant allows, as a worker tells it.
 fn asked() -> serde_json::Value {
     json!({"method": "GET", "scheme": "https", "authority": "api.example.com", "path-with-query": "/v1/hello", "headers": [], "body": "",
