@@ -25,8 +25,13 @@ pub(super) enum Move {
     Locked,
 }
 
+/// Removes what a killed process left when it moved the branch, whether it came to that or not.
+pub(super) fn clear(git_dir: &Path, name: &str) -> Result<(), StoreError> {
+    aside::clear(git_dir, ASIDE, Some(&git_dir.join(name)))
+}
+
 /// Moves a branch, by its whole name, under git's lock: a killed process leaves the branch as it was or as it should be, and a lock that the next
-/// one of ours knows.
+/// one of ours knows by [`clear`].
 pub(super) fn advance(
     repo: &Repository,
     git_dir: &Path,
@@ -35,7 +40,6 @@ pub(super) fn advance(
     to: Oid,
 ) -> Result<Move, StoreError> {
     let target = git_dir.join(name);
-    aside::clear(git_dir, ASIDE, Some(&target))?;
     let draft = aside::path(git_dir, ASIDE);
     let failed = |e| StoreError::io("write", &draft, e);
     let mut file = File::create_new(&draft).map_err(failed)?;

@@ -102,6 +102,7 @@ impl Source {
         for checkout in checkout::on_branch(self, branch)? {
             checkout.clear()?;
         }
+        branch::clear(&self.common_dir, &format!("refs/heads/{branch}"))?;
         let actual = self.branch_tip(branch)?;
         let store = mirror.repository()?;
         let (from, to) = (

@@ -605,6 +605,24 @@ fn a_lock_of_a_dead_process_of_ours_is_none() {
     }
 }
 
+/// Killed after the branch had moved, and before the second name was taken away.
+#[test]
+fn what_a_dead_process_of_ours_left_of_a_move_goes_with_the_next_look() {
+    let fixture = fixture(&[("a", "1")]);
+    let (from, _) = fixture.fetch();
+    let to = fixture.change(&from, &[("a", Some("2"))]);
+    let publish = || {
+        let source = fixture.source();
+        source.publish(&fixture.mirror, "main", &from, &to).unwrap()
+    };
+    assert!(publish().moved);
+    let git_dir = fixture.user().join(".git");
+    let second = git_dir.join("moat-ref-1");
+    fs::hard_link(git_dir.join("refs/heads/main"), &second).unwrap();
+    assert!(!publish().moved);
+    assert!(!second.exists());
+}
+
 #[test]
 fn a_symbolic_branch_is_not_overwritten() {
     let fixture = fixture(&[("a", "1")]);
