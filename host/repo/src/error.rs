@@ -93,7 +93,8 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    pub(crate) fn io(doing: &'static str, path: &Path, source: impl Into<io::Error>) -> Self {
+    /// That the operating system refused: `doing` what, to which path.
+    pub fn io(doing: &'static str, path: &Path, source: impl Into<io::Error>) -> Self {
         let path = crate::names::escape(std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()));
         Self::Io {
             doing,

@@ -36,11 +36,12 @@ pub mod names;
 mod objects;
 mod overlay;
 mod packs;
+mod shelf;
 mod source;
 mod tree;
 mod worktree;
 
-pub use bases::{Base, Bases, Keep, Part, Swept};
+pub use bases::{Base, Bases, Part};
 pub use commit::{Identity, InvalidIdentity, Message};
 pub use create::create;
 pub use diff::{Diff, DiffLimits, FileChange, FileStatus};
@@ -52,6 +53,7 @@ pub use kept::Kept;
 pub use materialise::{Materialised, Skipped, SkippedReason};
 pub use merge::{Conflict, ConflictKind, MergeOutcome};
 pub use mirror::{Entry, Mirror};
+pub use shelf::{Keep, Lease, Shelf, Swept};
 pub use source::{
     Checkout, CheckoutOutcome, Head, Inspection, LeftReason, PublishError, Published, Source,
     SourceError,
