@@ -8,6 +8,7 @@
 
 mod audit;
 mod bad_input;
+mod builds;
 mod crash;
 mod demo;
 mod gates;

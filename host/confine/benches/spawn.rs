@@ -134,6 +134,7 @@ fn command() -> Command {
         mounts: mounts.collect(),
         network: Network::None,
         limits: Limits::for_builds(Duration::from_secs(10)),
+        since: None,
         stdin: vec![],
         pass: vec![],
     }

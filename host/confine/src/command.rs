@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::disk::DiskMark;
+
 /// A program to run confined. It sees the mounts, a private `/tmp`, `/dev` and `/proc`, and nothing else.
 #[derive(Debug)]
 pub struct Command {
@@ -24,6 +26,8 @@ pub struct Command {
     pub network: Network,
     /// What it may use.
     pub limits: Limits,
+    /// What its writable mounts hold counts from here; absent: from its start.
+    pub since: Option<DiskMark>,
     /// Given on standard input.
     pub stdin: Vec<u8>,
     /// Become descriptors 3, 4, … of the program.
@@ -155,7 +159,10 @@ impl Mount {
     pub(crate) fn changes(&self) -> Vec<PathBuf> {
         match self {
             Mount::ReadWrite { host, .. } => vec![host.clone()],
-            Mount::Overlay { upper, .. } => vec![upper.clone()],
+            Mount::Overlay { lower, upper, .. } => match lower {
+                Tree::Layers { upper: below, .. } => vec![upper.clone(), below.clone()],
+                Tree::Directory(_) => vec![upper.clone()],
+            },
             Mount::Tree { tree, writable, .. } => match tree {
                 Tree::Directory(host) => writable.iter().map(|part| below(host, part)).collect(),
                 Tree::Layers { upper, .. } if !writable.is_empty() => vec![upper.clone()],
@@ -197,9 +204,9 @@ pub struct Limits {
     pub processes: u32,
     /// Size of any one file.
     pub file_bytes: u64,
-    /// What the writable mounts of the host may grow by in all.
+    /// What the writable mounts of the host may hold in all; looked at once their disk lost as much.
     pub disk_bytes: u64,
-    /// Files and directories that the writable mounts of the host may grow by in all.
+    /// Files and directories that the writable mounts of the host may hold in all.
     pub disk_files: u64,
     /// Descriptors of each process.
     pub open_files: u32,

@@ -16,12 +16,19 @@ use crate::command::{Limits, Mount};
 /// Between two looks. A look is one system call a file system.
 const PERIOD: Duration = Duration::from_millis(100);
 
+/// Between two close looks that nothing gave a reason for: what others free meanwhile hides what a program takes.
+const CLOSELY: Duration = Duration::from_secs(10);
+
 /// What stays free of a large disk, for the journal and for everybody else.
 const RESERVE_BYTES: u64 = 1 << 30;
 const RESERVE_FILES: u64 = 65_536;
 
 /// No source tree and no build goes deeper; what does is made to be overlooked.
 const DEPTH_MAX: u32 = 200;
+
+/// How much of a disk was free at some time: what is left of it since then counts for whoever was started later, too.
+#[derive(Debug, Clone)]
+pub struct DiskMark(Option<(u64, Room)>);
 
 /// Watches over the writable mounts of one program.
 #[derive(Debug, Clone)]
@@ -47,15 +54,15 @@ struct Room {
 }
 
 impl DiskWatch {
-    pub(crate) fn new(mounts: &[Mount], limits: &Limits) -> DiskWatch {
+    pub(crate) fn new(mounts: &[Mount], limits: &Limits, since: Option<&DiskMark>) -> DiskWatch {
         let places: Vec<PathBuf> = mounts.iter().flat_map(Mount::changes).collect();
         let by_device: BTreeMap<u64, &PathBuf> = places
             .iter()
             .filter_map(|place| Some((rustix::fs::stat(place).ok()?.st_dev, place)))
             .collect();
         let disks = by_device
-            .into_values()
-            .filter_map(|place| Disk::of(place))
+            .into_iter()
+            .filter_map(|(device, place)| Disk::of(place, since.and_then(|mark| mark.of(device))))
             .collect();
         let limit = Room {
             bytes: limits.disk_bytes,
@@ -70,13 +77,14 @@ impl DiskWatch {
 
     /// Returns when the limit is passed or a disk is down to its reserve; never, where nothing is writable.
     ///
-    /// Looks closely, at every file, only when a disk as a whole lost as much as the limit.
+    /// Looks closely, at every file, when a disk as a whole lost as much as the limit, and now and then.
     pub async fn exceeded(&self) {
         if self.disks.is_empty() {
             return std::future::pending().await;
         }
         let mut close_look: Option<tokio::task::JoinHandle<bool>> = None;
         let mut not_before = Instant::now();
+        let mut at_latest = Instant::now() + CLOSELY;
         loop {
             tokio::time::sleep(PERIOD).await;
             if self.disks.iter().any(Disk::is_down_to_reserve) {
@@ -91,8 +99,10 @@ impl DiskWatch {
                     not_before = Instant::now() + Duration::from_secs(2);
                 }
                 None if Instant::now() >= not_before
-                    && self.disks.iter().any(|disk| disk.lost(self.limit)) =>
+                    && (Instant::now() >= at_latest
+                        || self.disks.iter().any(|disk| disk.lost(self.limit))) =>
                 {
+                    at_latest = Instant::now() + CLOSELY;
                     let (places, limit) = (self.places.clone(), self.limit);
                     close_look = Some(tokio::task::spawn_blocking(move || {
                         Weighing::over(&places, limit)
@@ -104,10 +114,27 @@ impl DiskWatch {
     }
 }
 
+impl DiskMark {
+    /// Of the disk that a directory lies on. Where that cannot be told, everything counts from its own start.
+    pub fn now(directory: &Path) -> DiskMark {
+        let marked = || {
+            let device = rustix::fs::stat(directory).ok()?.st_dev;
+            Some((device, room(directory)?))
+        };
+        DiskMark(marked())
+    }
+
+    fn of(&self, device: u64) -> Option<Room> {
+        let (marked, room) = self.0?;
+        (marked == device).then_some(room)
+    }
+}
+
 impl Disk {
-    fn of(place: &Path) -> Option<Disk> {
+    fn of(place: &Path, since: Option<Room>) -> Option<Disk> {
         let stat = rustix::fs::statvfs(place).ok()?;
-        let at_start = room(place)?;
+        let free = room(place)?;
+        let at_start = since.unwrap_or(free);
         let reserve = |total: u64, most: u64, free: u64| (total / 20).min(most).min(free / 2);
         Some(Disk {
             place: place.to_owned(),
@@ -116,9 +143,9 @@ impl Disk {
                 bytes: reserve(
                     stat.f_blocks.saturating_mul(stat.f_frsize),
                     RESERVE_BYTES,
-                    at_start.bytes,
+                    free.bytes,
                 ),
-                files: reserve(stat.f_files, RESERVE_FILES, at_start.files),
+                files: reserve(stat.f_files, RESERVE_FILES, free.files),
             },
         })
     }
@@ -153,6 +180,24 @@ fn room(place: &Path) -> Option<Room> {
 struct Weighing {
     found: Room,
     limit: Room,
+}
+
+/// What a directory takes on its disk with all below it, in bytes.
+///
+/// # Errors
+/// Where it cannot be looked into, or lies too deep.
+pub fn weigh(directory: &Path) -> std::io::Result<u64> {
+    let mut weighing = Weighing {
+        found: Room { bytes: 0, files: 0 },
+        limit: Room {
+            bytes: u64::MAX,
+            files: u64::MAX,
+        },
+    };
+    let handle = open_directory(CWD, directory)?;
+    let weighed = weighing.directory(&handle, 0);
+    weighed.map_err(|Over| std::io::Error::other("it cannot be looked into as a whole"))?;
+    Ok(weighing.found.bytes)
 }
 
 /// Enough was found, or something cannot be looked into.

@@ -163,7 +163,7 @@ impl Launcher {
         stderr: OwnedFd,
         service: bool,
     ) -> Result<Child, ConfineError> {
-        let disk = DiskWatch::new(&command.mounts, &command.limits);
+        let disk = DiskWatch::new(&command.mounts, &command.limits, command.since.as_ref());
         let stdin = memory_file(&command.stdin).map_err(at("standard input"))?;
         let (door, door_inside) = match command.network {
             Network::Door => {

@@ -25,7 +25,7 @@ mod specification;
 mod toolchain;
 
 pub use command::{Command, Ending, Finished, Level, Limits, Mount, Network, Tree};
-pub use disk::DiskWatch;
+pub use disk::{DiskMark, DiskWatch, weigh};
 pub use door::DOOR_PORT;
 pub use error::ConfineError;
 pub use launcher::Launcher;

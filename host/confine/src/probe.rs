@@ -142,6 +142,7 @@ async fn attempt(launcher: &Launcher, mut mounts: Vec<Mount>, argv: &[&str]) -> 
         mounts,
         network: Network::None,
         limits: Limits::for_builds(Duration::from_secs(10)),
+        since: None,
         stdin: vec![],
         pass: vec![],
     };

@@ -8,14 +8,16 @@
     reason = "a bench may stop at the first surprise, and prints"
 )]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command as Program;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use capability::Grant;
 use catalog::Package;
-use driver::{About, CallMeter, CallRecord, House, StepModels, StepNetwork, StepServices, Watcher};
+use driver::{
+    About, CallMeter, CallRecord, House, Scratch, StepModels, StepNetwork, StepServices, Watcher,
+};
 use flow::Recorded;
 use flow::id::Role;
 use flow::money::{Micros, Reservation};
@@ -130,7 +132,7 @@ struct Bench {
     package: Package,
     grant: Arc<Grant>,
     loaded: Loaded,
-    scratch: PathBuf,
+    scratch: Arc<Scratch>,
 }
 
 impl Bench {
@@ -161,7 +163,7 @@ impl Bench {
             package,
             grant,
             loaded,
-            scratch: directory.join("scratch"),
+            scratch: Arc::new(Scratch::at(&directory.join("scratch"))),
         }
     }
 

@@ -1,19 +1,22 @@
 //! Commands on a view: confined, with the variables that are theirs and nobody's secrets.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use confine::{Command, ConfineError, DOOR_PORT, Finished, Limits, Mount, Network, Tree};
 use egress::Proxy;
+use project::Project;
 
 use crate::house::House;
+use crate::scratch::Scratch;
 
 /// Where a view is seen by commands: always the same, so that nothing depends on where it lies.
 pub(crate) const WORKSPACE: &str = "/workspace";
 
-/// Where build outputs go: beside the view, so that they are not taken for a change.
-const BUILD: &str = "/build";
+/// Why a command was ended that wrote too much.
+pub(crate) const DISK_FULL: &str = "the commands of its step hold more on the disk than `[budget] disk` says, or the disk is nearly full";
 
 /// A command on a view.
 pub(crate) struct OnView<'a> {
@@ -22,8 +25,8 @@ pub(crate) struct OnView<'a> {
     pub(crate) env: &'a BTreeMap<String, String>,
     /// The view's files.
     pub(crate) tree: &'a Tree,
-    /// The step's scratch directory on the host.
-    pub(crate) scratch: &'a Path,
+    /// For what the commands of this view leave beside it.
+    pub(crate) scratch: &'a Scratch,
     /// What becomes of what the command writes there.
     pub(crate) writes: Writes,
     /// Which of the project's scarce resources it has.
@@ -41,17 +44,20 @@ pub(crate) struct Terms<'a> {
     pub(crate) idle: Duration,
     /// Private memory of each of its processes, where it is less than a build may have.
     pub(crate) memory_bytes: Option<u64>,
+    /// What the commands of its view may leave on the disk together.
+    pub(crate) disk_bytes: u64,
     /// Its way out; absent, it has none.
     pub(crate) proxy: Option<&'a Proxy>,
 }
 
 impl Terms<'_> {
     /// Without a network, as the project's own checks are run.
-    pub(crate) fn offline(wall: Duration, idle: Duration) -> Terms<'static> {
+    pub(crate) fn offline(wall: Duration, project: &Project) -> Terms<'static> {
         Terms {
             wall,
-            idle,
+            idle: Duration::from_millis(project.idle_ms),
             memory_bytes: None,
+            disk_bytes: project.disk_bytes,
             proxy: None,
         }
     }
@@ -63,6 +69,7 @@ impl Terms<'_> {
             .into_iter()
             .flatten()
             .min();
+        limits.disk_bytes = self.disk_bytes;
         limits
     }
 }
@@ -96,11 +103,9 @@ impl OnView<'_> {
         let mut mounts = self
             .house
             .tools
-            .mounts(&self.scratch.join("caches"))
+            .mounts(&self.scratch.caches())
             .map_err(made)?;
-        let build = self.scratch.join("build");
-        std::fs::create_dir_all(&build).map_err(made)?;
-        let layer = self.scratch.join("layer");
+        let layer = self.scratch.layer();
         mounts.push(match self.writes {
             Writes::ToView => Mount::Tree {
                 tree: self.tree.clone(),
@@ -109,10 +114,7 @@ impl OnView<'_> {
             },
             Writes::Discarded => layered(self.tree, &layer).map_err(made)?,
         });
-        mounts.push(Mount::ReadWrite {
-            host: build,
-            inside: BUILD.into(),
-        });
+        mounts.push(self.scratch.build_mount().map_err(made)?);
         let mut env = self.house.tools.env();
         if terms.proxy.is_some() {
             // What tells tools that there is no network.
@@ -143,6 +145,7 @@ impl OnView<'_> {
             mounts,
             network: Network::None,
             limits: terms.limits(),
+            since: Some(self.scratch.mark()),
             stdin,
             pass: vec![],
         };

@@ -3,15 +3,16 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use capability::ConfigError;
+use capability::{ConfigError, Grant};
 use catalog::PackageError;
 use flow::grant::Blocked;
-use flow::id::{SkillName, TaskId};
+use flow::id::{SkillName, TaskId, TreeId};
 use flow::{Illegal, Recorded};
 use journal::JournalError;
 use project::Project;
 use repo::{Kept, Mirror, Source, SourceError, StoreError};
 
+use crate::builds::BuildKey;
 use crate::grants::{self, Granted};
 use crate::house::House;
 use crate::ledger::Ledger;
@@ -163,6 +164,16 @@ impl Context {
             watcher,
             turn: Turn::default(),
         })
+    }
+
+    /// What is built of a tree as far as a grant shows it.
+    pub(crate) fn build(&self, tree: &TreeId, grant: &Grant) -> BuildKey {
+        BuildKey::of(
+            &self.ledger.run().opened.repository,
+            tree,
+            grant,
+            &self.project,
+        )
     }
 
     /// For the run's views.

@@ -16,11 +16,12 @@ use model::{Backoff, Models};
 use sandbox::{LoadError, Sandbox, SandboxConfig};
 
 use crate::approvals::Approvals;
+use crate::builds::Builds;
 use crate::known::Known;
 use crate::lease::{self, Keeper};
 use crate::owner::OwnerPrograms;
 use crate::scheduler::Scheduler;
-use crate::views::{Views, Worktrees};
+use crate::views::{self, Views, Worktrees};
 
 /// Opened once a process.
 #[derive(Debug)]
@@ -52,6 +53,8 @@ pub struct House {
     pub outbound: Outbound,
     /// How views of trees are made here.
     pub views: Views,
+    /// What was built of bases.
+    pub(crate) builds: Builds,
     pub(crate) scheduler: Scheduler,
 }
 
@@ -139,6 +142,7 @@ impl House {
             trail: Arc::new(Trail::open(&root.join("audit"))?),
             sandbox: Sandbox::new(config)?,
             views: Views::new(&root, launcher.clone(), Worktrees::default()),
+            builds: Builds::at(&root.join("builds")),
             launcher,
             tools: Toolchains::discover(&|name| std::env::var_os(name)),
             catalog: Catalog::bundled()?,
@@ -154,7 +158,10 @@ impl House {
 
     /// Takes away what processes left that were killed, once for as long as this one lives.
     pub(crate) fn sweep(&self) {
-        self.swept.call_once(|| crate::drive::sweep_ended(self));
+        self.swept.call_once(|| {
+            crate::drive::sweep_ended(self);
+            self.builds.sweep(views::keep(&self.root));
+        });
     }
 
     /// Lets other moats take a run of this one over after so long without a sign of life, instead of 30 s.

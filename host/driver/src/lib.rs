@@ -4,6 +4,7 @@
 
 mod approvals;
 mod branch;
+mod builds;
 mod children;
 mod clock;
 mod commands;
@@ -23,6 +24,7 @@ mod owner;
 mod record;
 mod releases;
 mod scheduler;
+mod scratch;
 mod services;
 mod step;
 mod survey;
@@ -45,6 +47,7 @@ pub use open::{OpenError, Opened, open, pinned_gates};
 pub use record::{About, CallRecord};
 pub use releases::Releases;
 pub use scheduler::{Party, SlotError};
+pub use scratch::Scratch;
 pub use services::{StepServices, granted_env};
 pub use step::gate::{GateRun, run_gate};
 pub use transcript::KEPT as TRANSCRIPTS_KEPT;

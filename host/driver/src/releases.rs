@@ -216,6 +216,7 @@ impl Releases {
             mounts,
             network: Network::Host,
             limits: Limits::for_builds(Duration::MAX),
+            since: None,
             stdin: vec![],
             pass: vec![],
         };

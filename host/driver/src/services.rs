@@ -1,7 +1,6 @@
 //! What a skill's host calls lead to, in one step.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use sandbox::message::release::{Health, ReleaseError, Version};
 use sandbox::{Answered, Entry, Ran, Services};
 use serde_json::Value;
 
-use crate::commands::{OnView, Terms, Writes};
+use crate::commands::{self, OnView, Terms, Writes};
 use crate::context::Watcher;
 use crate::effects::{self, StepAccount};
 use crate::house::House;
@@ -28,6 +27,7 @@ use crate::network::{StepNetwork, Unanswered};
 use crate::record::CallRecord;
 use crate::releases::Releases;
 use crate::scheduler::Party;
+use crate::scratch::Scratch;
 
 /// The project's variables that a grant names, with their values.
 pub fn granted_env(project: &Project, grant: &Grant) -> BTreeMap<String, String> {
@@ -47,8 +47,8 @@ pub struct StepServices {
     pub env: BTreeMap<String, String>,
     /// The view's files, for steps that have some.
     pub tree: Option<Tree>,
-    /// The step's scratch directory.
-    pub scratch: PathBuf,
+    /// For what its commands leave beside the view.
+    pub scratch: Arc<Scratch>,
     /// For the deploy step.
     pub releases: Option<Releases>,
     /// Models by alias.
@@ -115,6 +115,8 @@ impl Services for StepServices {
             Invocation::Project(_) => &self.project.env,
             Invocation::Program(_) => &self.env,
         };
+        let is_projects_own =
+            matches!(&command.what, Invocation::Project(project) if project.extra_args.is_empty());
         let argv = match command.what {
             Invocation::Project(project) => {
                 let mut argv = self
@@ -164,14 +166,21 @@ impl Services for StepServices {
             wall: asked.min(granted).min(self.wall),
             idle: Duration::from_millis(self.project.idle_ms),
             memory_bytes: terms.memory_bytes,
+            disk_bytes: self.project.disk_bytes,
             proxy: proxy.as_deref(),
         };
         // Noted before: a command that is under way when its call is given up was run all the same.
         self.record.command(&name, self.house.launcher.attainable());
         let before = self.network.traffic();
+        if !is_projects_own {
+            self.scratch.mix();
+        }
         let run = on_view.run(&argv, &command.directory, command.stdin, asked);
         let ran = proxied.told_at_once(run).await;
         let ran = ran.map_err(|why| not_run(&why))?;
+        if !matches!(&ran, Ok(finished) if matches!(finished.ending, Ending::Exited(_))) {
+            self.scratch.mix();
+        }
         if let Ok(finished) = &ran {
             self.record.held(&name, finished.level);
         }
@@ -183,7 +192,11 @@ impl Services for StepServices {
                     Ending::Signalled(signal) => process::Ending::Signalled(signal),
                     // The contract knows one end that comes from waiting too long.
                     Ending::Deadline | Ending::Idle => process::Ending::Deadline,
-                    Ending::DiskFull => return Err(ProcessError::OutOfBudget),
+                    Ending::DiskFull => {
+                        let note = format!("{name} was ended: {}", commands::DISK_FULL);
+                        self.watcher.note(&note);
+                        return Err(ProcessError::OutOfBudget);
+                    }
                 },
                 stdout: String::from_utf8_lossy(&finished.stdout).into_owned(),
                 stderr: String::from_utf8_lossy(&finished.stderr).into_owned(),

@@ -1,6 +1,7 @@
 //! A step's view: the part of a tree that its grant holds, as a worktree by the machine's means, and thrown away afterwards.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use capability::{Grant, RelPath};
 use confine::Tree;
@@ -8,6 +9,7 @@ use flow::id::{Digest, TreeId};
 use repo::{EntryKind, Files, ImportReport, ImportRules, Mirror, Part, StoreError, Worktree};
 
 use crate::house::private_dir;
+use crate::scratch::Scratch;
 
 /// Whose rules name a part: what is seen, and what is written of it, another moat may decide otherwise.
 const RULE: &str = env!("CARGO_PKG_VERSION");
@@ -17,6 +19,7 @@ const RULE: &str = env!("CARGO_PKG_VERSION");
 pub struct View {
     // Before the worktree: its base is let go of when nothing lies over it any more.
     disposable: Disposable,
+    scratch: Arc<Scratch>,
     worktree: Worktree,
 }
 
@@ -69,9 +72,11 @@ impl View {
         for part in ["scratch", "work"] {
             private_dir(&directory.join(part)).map_err(failed(directory))?;
         }
+        let scratch = Arc::new(Scratch::at(&directory.join("scratch")));
         let worktree = worktree(&directory.join("tree"))?;
         Ok(View {
             disposable,
+            scratch,
             worktree,
         })
     }
@@ -88,9 +93,9 @@ impl View {
         }
     }
 
-    /// For build outputs and caches of this step.
-    pub fn scratch(&self) -> PathBuf {
-        self.disposable.0.join("scratch")
+    /// For what commands leave beside it.
+    pub fn scratch(&self) -> Arc<Scratch> {
+        self.scratch.clone()
     }
 
     /// What of it the grant lets be changed, as far as it is there: what is not cannot be mounted, and is made by writing to the directory above it.

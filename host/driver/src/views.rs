@@ -21,13 +21,13 @@ use tokio::sync::OnceCell;
 use crate::house::private_dir;
 use crate::view::{self, View, ViewError};
 
-/// A base that nobody used for so long is not written for tomorrow's runs any more.
+/// A base, or what was built of it, that nobody used for so long is not there for tomorrow's runs any more.
 const IDLE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Bases beyond so many bytes go, the ones longest not used first; on a small disk beyond [`SHARE`] of it.
+/// What there is of them beyond so many bytes goes, what was longest not used first; on a small disk beyond [`SHARE`] of it.
 const BYTES_MAX: u64 = 16 << 30;
 
-/// Which part of the disk bases may take.
+/// Which part of the disk they may take.
 const SHARE: u64 = 10;
 
 /// How the machine's owner wants views made.
@@ -149,16 +149,20 @@ impl Views {
 
     /// Removes bases that are not worth their place; none that is in use.
     pub(crate) fn sweep(&self) {
-        let disk = rustix::fs::statvfs(&self.root).map_or(u64::MAX, |disk| {
-            disk.f_blocks.saturating_mul(disk.f_frsize) / SHARE
-        });
-        let keep = Keep {
-            idle_max: IDLE_MAX,
-            bytes_max: BYTES_MAX.min(disk),
-        };
-        if let Err(error) = self.bases.sweep(keep) {
+        if let Err(error) = self.bases.sweep(keep(&self.root)) {
             tracing::warn!(%error, "bases that nobody uses are left");
         }
+    }
+}
+
+/// What is kept beside the runs of a state directory, of each kind.
+pub(crate) fn keep(root: &Path) -> Keep {
+    let disk = rustix::fs::statvfs(root).map_or(u64::MAX, |disk| {
+        disk.f_blocks.saturating_mul(disk.f_frsize) / SHARE
+    });
+    Keep {
+        idle_max: IDLE_MAX,
+        bytes_max: BYTES_MAX.min(disk),
     }
 }
 

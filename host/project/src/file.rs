@@ -42,6 +42,8 @@ pub struct Project {
     pub budget: Budget,
     /// How long a command may stand still: no output, no processor time.
     pub idle_ms: u64,
+    /// What the commands of one step may hold on the disk.
+    pub disk_bytes: u64,
     /// Environment of commands.
     pub env: BTreeMap<String, String>,
     /// How to deploy.
@@ -171,6 +173,7 @@ impl Project {
         }
         let models = crate::models::models(raw.models, source)?;
         let idle_ms = crate::models::idle(&raw.budget, source)?;
+        let disk_bytes = crate::models::disk(&raw.budget, source)?;
         let budget = crate::models::budget(raw.budget, !models.is_empty(), source)?;
         let at_once = raw
             .at_once
@@ -197,6 +200,7 @@ impl Project {
             models,
             budget,
             idle_ms,
+            disk_bytes,
             env,
             deploy,
             grants,
@@ -403,6 +407,17 @@ mod tests {
         refused("attempts = 3", "attempts = 3\nidle = \"10\"", "no time");
         refused("attempts = 3", "attempts = 3\nidle = \"0s\"", "1s to 24h");
         refused("attempts = 3", "attempts = 3\nidle = \"25h\"", "1s to 24h");
+        refused("attempts = 3", "attempts = 3\ndisk = \"10\"", "GiB");
+        refused(
+            "attempts = 3",
+            "attempts = 3\ndisk = \"1B\"",
+            "1MiB to 1024GiB",
+        );
+        refused(
+            "attempts = 3",
+            "attempts = 3\ndisk = \"2000GiB\"",
+            "1MiB to 1024GiB",
+        );
         refused("attempts = 3", "attempts = 3\nmoney = 5", "no [models]");
         refused(
             "[budget]",

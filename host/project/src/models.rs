@@ -41,6 +41,19 @@ pub(crate) fn idle(raw: &Spanned<RawBudget>, source: Source<'_>) -> Result<u64, 
     }
 }
 
+/// Enough for the outputs of a large build.
+const DISK_BYTES: u64 = 8 << 30;
+
+pub(crate) fn disk(raw: &Spanned<RawBudget>, source: Source<'_>) -> Result<u64, ConfigError> {
+    let refuse = |message: String| source.error(raw.span(), message, "correct [budget]");
+    match raw.get_ref().disk.as_deref().map(quantity::bytes) {
+        None => Ok(DISK_BYTES),
+        Some(Ok(bytes)) if (1 << 20..=1 << 40).contains(&bytes) => Ok(bytes),
+        Some(Ok(_)) => Err(refuse("`disk` is from 1MiB to 1024GiB".into())),
+        Some(Err(error)) => Err(refuse(error.to_string())),
+    }
+}
+
 /// Dollars; a run that may cost more is a slip.
 const MONEY_MAX: f64 = 100_000.0;
 

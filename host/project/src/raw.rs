@@ -120,6 +120,8 @@ pub(crate) struct RawBudget {
     pub(crate) time: String,
     /// How long a command may stand still, without output and without processor time of any of its processes; 10m when absent.
     pub(crate) idle: Option<String>,
+    /// What the commands of one step may hold on the disk together, build outputs included, such as 8GiB (which it is where nothing is said).
+    pub(crate) disk: Option<String>,
     /// Model tokens, cached ones included; needed with [models].
     pub(crate) tokens: Option<u64>,
     /// Model money in dollars; needed with [models].

@@ -65,6 +65,7 @@ impl Worker {
                 idle: None,
                 output_bytes: 4096,
             },
+            since: None,
             stdin: vec![],
             pass: vec![theirs.into()],
         };

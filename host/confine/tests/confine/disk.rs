@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command as Program;
 use std::time::Duration;
 
-use confine::{Ending, remove_tree};
+use confine::{DiskMark, Ending, remove_tree};
 use tempfile::TempDir;
 
 use crate::place::{Place, text};
@@ -36,6 +36,26 @@ async fn what_lies_deep_or_behind_closed_doors_is_found() {
         remove_tree(place.work.path()).unwrap();
         std::fs::create_dir(place.work.path()).unwrap();
     }
+}
+
+#[tokio::test]
+async fn what_commands_before_left_counts_where_they_share_a_mark() {
+    let place = Place::new();
+    let mark = DiskMark::now(place.work.path());
+    let script = |name: &str| {
+        format!(
+            "import time\nfor n in range(4):\n f = open('{name}%d' % n, 'wb'); f.write(b'x' * 10_000_000); f.close()\ntime.sleep(3)"
+        )
+    };
+    let run = async |name: &str, since| {
+        let script = script(name);
+        let mut command = place.command("python3", &["-c", &script], Duration::from_secs(60));
+        command.limits.disk_bytes = 60_000_000;
+        command.since = since;
+        place.launcher.run(command).await.unwrap().ending
+    };
+    assert_eq!(run("a", Some(mark.clone())).await, Ending::Exited(0));
+    assert_eq!(run("b", Some(mark)).await, Ending::DiskFull);
 }
 
 #[tokio::test]

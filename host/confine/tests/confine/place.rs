@@ -75,6 +75,7 @@ impl Place {
                 output_bytes: 64 * 1024,
                 ..Limits::for_builds(wall)
             },
+            since: None,
             stdin: vec![],
             pass: vec![],
         }

@@ -17,7 +17,7 @@ use project::Project;
 use repo::{DiffLimits, Mirror};
 
 use crate::clock::now_ms;
-use crate::commands::{OnView, Terms, Writes};
+use crate::commands::{self, OnView, Terms, Writes};
 use crate::context::Context;
 use crate::house::House;
 use crate::record::confinement;
@@ -220,10 +220,7 @@ async fn command(
             argv,
             "",
             vec![],
-            Terms::offline(
-                Duration::from_millis(timeout_ms),
-                Duration::from_millis(run.project.idle_ms),
-            ),
+            Terms::offline(Duration::from_millis(timeout_ms), run.project),
         )
         .await
         .map_err(|error| setup(source, &error))?;
@@ -299,7 +296,7 @@ fn judge(
                 idle_ms / 1000
             ),
         ),
-        Ending::DiskFull => (Finding::Fail, "ended because it filled the disk".into()),
+        Ending::DiskFull => (Finding::Fail, format!("ended: {}", commands::DISK_FULL)),
     }
 }
 

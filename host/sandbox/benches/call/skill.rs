@@ -112,6 +112,7 @@ impl Skill {
             mounts,
             network: Network::None,
             limits: Limits::for_builds(Duration::MAX),
+            since: None,
             stdin: vec![],
             pass: vec![],
         };

@@ -1,0 +1,86 @@
+//! What the commands of one view leave beside it: build outputs, package caches, and the layer that takes what they write into the view.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use confine::{DiskMark, Mount, Tree};
+use repo::Lease;
+
+/// Where build outputs go: beside the view, so that they are not taken for a change.
+pub(crate) const BUILD: &str = "/build";
+
+/// A directory for what the commands of one view leave.
+#[derive(Debug)]
+pub struct Scratch {
+    directory: PathBuf,
+    /// What was built of the view's tree before, and lies beneath what is built now. Nobody removes it meanwhile.
+    before: OnceLock<Lease>,
+    is_mixed: AtomicBool,
+    /// How much was free before anything was left here.
+    mark: DiskMark,
+}
+
+impl Scratch {
+    /// In this directory, which need not be there yet; the one above it is.
+    pub fn at(directory: &Path) -> Scratch {
+        Scratch {
+            mark: DiskMark::now(directory.parent().unwrap_or(directory)),
+            directory: directory.to_owned(),
+            before: OnceLock::new(),
+            is_mixed: AtomicBool::new(false),
+        }
+    }
+
+    /// Puts what was built before beneath; once, and before the first command.
+    pub(crate) fn build_on(&self, before: Lease) {
+        // A second one would cover nothing that the first has not.
+        let _ = self.before.set(before);
+    }
+
+    /// Whether all that was built here is what whole runs of the project's own commands built.
+    pub(crate) fn is_pure(&self) -> bool {
+        !self.is_mixed.load(Ordering::Relaxed)
+    }
+
+    /// From now on it holds what a skill's choice, or half a run, may have left.
+    pub(crate) fn mix(&self) {
+        self.is_mixed.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn caches(&self) -> PathBuf {
+        self.directory.join("caches")
+    }
+
+    pub(crate) fn layer(&self) -> PathBuf {
+        self.directory.join("layer")
+    }
+
+    pub(crate) fn build(&self) -> PathBuf {
+        self.directory.join("build")
+    }
+
+    pub(crate) fn mark(&self) -> DiskMark {
+        self.mark.clone()
+    }
+
+    /// The build directory as commands see it.
+    pub(crate) fn build_mount(&self) -> std::io::Result<Mount> {
+        let (build, inside) = (self.build(), PathBuf::from(BUILD));
+        std::fs::create_dir_all(&build)?;
+        let Some(before) = self.before.get() else {
+            return Ok(Mount::ReadWrite {
+                host: build,
+                inside,
+            });
+        };
+        let work = self.directory.join("build-work");
+        std::fs::create_dir_all(&work)?;
+        Ok(Mount::Overlay {
+            lower: Tree::Directory(before.directory().join("build")),
+            upper: build,
+            work,
+            inside,
+        })
+    }
+}
