@@ -15,6 +15,7 @@ mod gates;
 mod grants;
 mod hostile;
 mod house;
+mod killed;
 mod leftovers;
 mod models;
 mod network;

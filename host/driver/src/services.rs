@@ -29,6 +29,9 @@ use crate::releases::Releases;
 use crate::scheduler::Party;
 use crate::scratch::Scratch;
 
+/// SIGKILL.
+const KILLED: i32 = 9;
+
 /// The project's variables that a grant names, with their values.
 pub fn granted_env(project: &Project, grant: &Grant) -> BTreeMap<String, String> {
     grant
@@ -204,6 +207,7 @@ impl Services for StepServices {
                 duration_ms: finished.duration.as_millis() as u64,
             },
             Err(ConfineError::NotFound { .. }) => return Err(ProcessError::NotFound),
+            Err(ConfineError::Lost { .. }) => killed(),
             Err(error) => return Err(not_run(&error)),
         };
         let traffic = self.network.since(before);
@@ -391,6 +395,17 @@ impl Drop for Proxied<'_> {
         for (denial, times) in self.uncounted(denials.unwrap_or_default()) {
             self.record.count_refused(&denial, times);
         }
+    }
+}
+
+/// Of a command that was killed from outside with all that it had started, as a machine does that runs out of memory.
+fn killed() -> Output {
+    Output {
+        ending: process::Ending::Signalled(KILLED),
+        stdout: String::new(),
+        stderr: "it was killed from outside, and what it had printed is lost".into(),
+        truncated: false,
+        duration_ms: 0,
     }
 }
 

@@ -22,7 +22,7 @@ use crate::context::Context;
 use crate::house::House;
 use crate::record::confinement;
 use crate::scheduler::{Party, Turn, command_of};
-use crate::step::{Failed, cut, failed, setup, signature};
+use crate::step::{Failed, cause_of, cut, failed, interrupted, setup, signature};
 
 /// Evidence of one gate.
 const EVIDENCE_BYTES_MAX: usize = 48 * 1024;
@@ -223,7 +223,7 @@ async fn command(
             Terms::offline(Duration::from_millis(timeout_ms), run.project),
         )
         .await
-        .map_err(|error| setup(source, &error))?;
+        .map_err(|error| interrupted(cause_of(&error), source, error.to_string()))?;
     let text = format!(
         "$ {}\n{}\n{}",
         argv.join(" "),

@@ -10,6 +10,7 @@ pub(crate) mod plan;
 pub(crate) mod skill;
 pub(crate) mod tasks;
 
+use confine::ConfineError;
 use flow::Event;
 use flow::event::{Cause, Failure};
 use flow::grant::Blocked;
@@ -100,6 +101,16 @@ pub(crate) fn failed(
 /// A failure of the machine or of the configuration: a person must act.
 pub(crate) fn setup(source: &str, error: &dyn std::fmt::Display) -> Failed {
     interrupted(Cause::Setup, source, error.to_string())
+}
+
+/// Why a confined program has no end: what killed its launcher may not kill the next one, and all else is the machine's.
+pub(crate) fn cause_of(error: &ConfineError) -> Cause {
+    match error {
+        ConfineError::Launcher { .. } | ConfineError::Lost { .. } => Cause::Passing,
+        ConfineError::Setup { .. } | ConfineError::Exec { .. } | ConfineError::NotFound { .. } => {
+            Cause::Setup
+        }
+    }
 }
 
 /// A failure that is none of the skill's.

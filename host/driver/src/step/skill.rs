@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use capability::{Denial, Grant, LeastConfinement};
-use confine::{ConfineError, Level};
+use confine::Level;
 use flow::effect;
 use flow::event::{Cause, Divergence};
 use flow::id::Role;
@@ -25,7 +25,7 @@ use crate::network::StepNetwork;
 use crate::record::{About, CallRecord};
 use crate::releases::Releases;
 use crate::services::{StepServices, granted_env};
-use crate::step::{Failed, cut, failed, interrupted, setup};
+use crate::step::{Failed, cause_of, cut, failed, interrupted, setup};
 use crate::transcript::{self, Transcript};
 use crate::view::View;
 
@@ -319,10 +319,8 @@ fn result<O: DeserializeOwned>(
 
 fn not_loaded(source: &str, error: &LoadError) -> Failed {
     let cause = match error {
-        LoadError::WorkerDied { .. }
-        | LoadError::Confine(ConfineError::Launcher { .. } | ConfineError::Lost { .. }) => {
-            Cause::Passing
-        }
+        LoadError::WorkerDied { .. } => Cause::Passing,
+        LoadError::Confine(error) => cause_of(error),
         _ => Cause::Setup,
     };
     interrupted(
@@ -335,13 +333,9 @@ fn not_loaded(source: &str, error: &LoadError) -> Failed {
 /// What is none of the guest's own deed leaves the step under way; what it did itself ends it.
 fn not_answered(source: &str, error: &CallError) -> Failed {
     let cause = match error {
-        CallError::WorkerDied { .. }
-        | CallError::Confine(ConfineError::Launcher { .. } | ConfineError::Lost { .. }) => {
-            Cause::Passing
-        }
-        CallError::Confine(_) | CallError::Unrecorded { .. } | CallError::Unreadable => {
-            Cause::Setup
-        }
+        CallError::WorkerDied { .. } => Cause::Passing,
+        CallError::Confine(error) => cause_of(error),
+        CallError::Unrecorded { .. } | CallError::Unreadable => Cause::Setup,
         _ => return failed(Cause::Skill, source, error.to_string(), ""),
     };
     interrupted(cause, source, error.to_string())
