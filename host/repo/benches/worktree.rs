@@ -1,5 +1,6 @@
 //! A worktree of 10,000 files: `materialise` against `git worktree add`, and the import of it; then a thousand of them at one time, by each
-//! means: how long they take to make and to remove, and how much of the disk. One run, ratios printed.
+//! means: how long they take to make and to remove, and how much of the disk; and a merge of two changes to such a tree, against
+//! `git merge-tree`. One run, ratios printed.
 //!
 //! `cargo bench -p repo --bench worktree`, or with another number of files: `-- 1000`.
 #![allow(
@@ -13,7 +14,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use flow::id::TreeId;
-use repo::{Bases, Files, ImportRules, Means, Mirror, Part, Source};
+use repo::{Bases, Files, ImportRules, Means, MergeOutcome, Mirror, Part, Source};
 
 const ROUNDS: usize = 5;
 
@@ -81,6 +82,7 @@ fn main() {
         ms(imports),
         ms(imports) / ms(gits)
     );
+    merges(&user, &mirror, &source);
     let place = Place {
         directory: dir.path(),
         mirror: &mirror,
@@ -100,6 +102,34 @@ fn main() {
         let cost = place.many(means, many);
         cost.print(name, many, &gits);
     }
+}
+
+/// Two branches that change a file each.
+fn merges(user: &Path, mirror: &Mirror, source: &Source) {
+    let tips: Vec<_> = [("one", "d0/e0/f0.rs"), ("other", "d1/e1/f1.rs")]
+        .map(|(branch, file)| {
+            git(user, &["checkout", "-q", "-b", branch, "main"]);
+            std::fs::write(user.join(file), branch).unwrap();
+            git(user, &["commit", "-qam", branch]);
+            git(user, &["checkout", "-q", "main"]);
+            mirror.fetch(source, branch).unwrap()
+        })
+        .into();
+    let (mut ours, mut gits) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let (took, merged) = timed(|| mirror.merge(&tips[0], &tips[1]).unwrap());
+        assert!(matches!(merged, MergeOutcome::Clean { .. }));
+        ours.push(took);
+        let merge = ["merge-tree", "--write-tree", "one", "other"];
+        gits.push(timed(|| git(user, &merge)).0);
+    }
+    let (ours, gits) = (median(ours), median(gits));
+    println!("git merge-tree            {:8.1} ms", ms(gits));
+    println!(
+        "merge                     {:8.1} ms   {:.2} of git merge-tree",
+        ms(ours),
+        ms(ours) / ms(gits)
+    );
 }
 
 /// Worktrees at one time.
@@ -205,6 +235,7 @@ fn ms(time: Duration) -> f64 {
 fn git(directory: &Path, args: &[&str]) {
     // A collection in the background would disturb the measurement and the collection that we ask for.
     let done = Command::new("git")
+        .stdout(std::process::Stdio::null())
         .args([
             "-c",
             "user.name=User",
