@@ -159,10 +159,7 @@ impl Mount {
     pub(crate) fn changes(&self) -> Vec<PathBuf> {
         match self {
             Mount::ReadWrite { host, .. } => vec![host.clone()],
-            Mount::Overlay { lower, upper, .. } => match lower {
-                Tree::Layers { upper: below, .. } => vec![upper.clone(), below.clone()],
-                Tree::Directory(_) => vec![upper.clone()],
-            },
+            Mount::Overlay { upper, .. } => vec![upper.clone()],
             Mount::Tree { tree, writable, .. } => match tree {
                 Tree::Directory(host) => writable.iter().map(|part| below(host, part)).collect(),
                 Tree::Layers { upper, .. } if !writable.is_empty() => vec![upper.clone()],

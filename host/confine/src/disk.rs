@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::command::{Limits, Mount};
+use crate::command::{Limits, Mount, Tree};
 
 /// Between two looks. A look is one system call a file system.
 const PERIOD: Duration = Duration::from_millis(100);
@@ -34,6 +34,8 @@ pub struct DiskMark(Option<(u64, Room)>);
 #[derive(Debug, Clone)]
 pub struct DiskWatch {
     places: Vec<PathBuf>,
+    /// Those that held nothing when they were mounted: what they hold now was written.
+    scratch: Vec<PathBuf>,
     disks: Vec<Disk>,
     limit: Room,
 }
@@ -68,8 +70,21 @@ impl DiskWatch {
             bytes: limits.disk_bytes,
             files: limits.disk_files,
         };
+        let has_been_filled = |mount: &&Mount| {
+            matches!(
+                mount,
+                Mount::Tree {
+                    tree: Tree::Directory(_),
+                    ..
+                }
+            )
+        };
+        let scratch = (mounts.iter().filter(|mount| !has_been_filled(mount)))
+            .flat_map(Mount::changes)
+            .collect();
         DiskWatch {
             places,
+            scratch,
             disks,
             limit,
         }
@@ -99,18 +114,29 @@ impl DiskWatch {
                     not_before = Instant::now() + Duration::from_secs(2);
                 }
                 None if Instant::now() >= not_before
-                    && (Instant::now() >= at_latest
-                        || self.disks.iter().any(|disk| disk.lost(self.limit))) =>
+                    && (Instant::now() >= at_latest || self.lost()) =>
                 {
                     at_latest = Instant::now() + CLOSELY;
-                    let (places, limit) = (self.places.clone(), self.limit);
+                    let is_suspected = self.lost();
+                    let places = match is_suspected {
+                        true => self.places.clone(),
+                        false => self.scratch.clone(),
+                    };
+                    let limit = self.limit;
                     close_look = Some(tokio::task::spawn_blocking(move || {
-                        Weighing::over(&places, limit)
+                        Weighing::over(&places, limit, is_suspected)
                     }));
                 }
                 other => close_look = other,
             }
         }
+    }
+}
+
+impl DiskWatch {
+    /// Whether a disk as a whole lost as much as the limit.
+    fn lost(&self) -> bool {
+        self.disks.iter().any(|disk| disk.lost(self.limit))
     }
 }
 
@@ -180,6 +206,8 @@ fn room(place: &Path) -> Option<Room> {
 struct Weighing {
     found: Room,
     limit: Room,
+    /// Whether what cannot be looked into counts as too much: where so much is gone from the disk, it was made so to hide it.
+    is_suspected: bool,
 }
 
 /// What a directory takes on its disk with all below it, in bytes.
@@ -193,6 +221,7 @@ pub fn weigh(directory: &Path) -> std::io::Result<u64> {
             bytes: u64::MAX,
             files: u64::MAX,
         },
+        is_suspected: true,
     };
     let handle = open_directory(CWD, directory)?;
     let weighed = weighing.directory(&handle, 0);
@@ -204,10 +233,11 @@ pub fn weigh(directory: &Path) -> std::io::Result<u64> {
 struct Over;
 
 impl Weighing {
-    fn over(places: &[PathBuf], limit: Room) -> bool {
+    fn over(places: &[PathBuf], limit: Room, is_suspected: bool) -> bool {
         let mut weighing = Weighing {
             found: Room { bytes: 0, files: 0 },
             limit,
+            is_suspected,
         };
         places
             .iter()
@@ -217,16 +247,26 @@ impl Weighing {
             })
     }
 
+    /// Something cannot be looked into, or lies too deep.
+    fn hidden(&self) -> Result<(), Over> {
+        match self.is_suspected {
+            true => Err(Over),
+            false => Ok(()),
+        }
+    }
+
     #[allow(
         clippy::unnecessary_cast,
         reason = "these fields have other widths on other machines"
     )]
-    /// What cannot be looked into, or lies too deep, counts as too much: it was made so by the program.
     fn directory(&mut self, handle: &OwnedFd, depth: u32) -> Result<(), Over> {
         if depth > DEPTH_MAX {
-            return Err(Over);
+            return self.hidden();
         }
-        for entry in Dir::read_from(handle).map_err(|_| Over)? {
+        let Ok(entries) = Dir::read_from(handle) else {
+            return self.hidden();
+        };
+        for entry in entries {
             let Ok(entry) = entry else { return Ok(()) };
             let name = entry.file_name();
             if matches!(name.to_bytes(), b"." | b"..") {
@@ -246,7 +286,7 @@ impl Weighing {
                 match open_directory(handle, name) {
                     Ok(below) => self.directory(&below, depth + 1)?,
                     Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
-                    Err(_) => return Err(Over),
+                    Err(_) => self.hidden()?,
                 }
             }
         }

@@ -38,14 +38,19 @@ impl Scratch {
         let _ = self.before.set(before);
     }
 
-    /// Whether all that was built here is what whole runs of the project's own commands built.
+    /// Whether all that was built here is what whole runs of the project's own test command built.
     pub(crate) fn is_pure(&self) -> bool {
         !self.is_mixed.load(Ordering::Relaxed)
     }
 
-    /// From now on it holds what a skill's choice, or half a run, may have left.
+    /// It may hold what a skill's choice, or half a run, left: so before each command, until it is known how that ended.
     pub(crate) fn mix(&self) {
         self.is_mixed.store(true, Ordering::Relaxed);
+    }
+
+    /// The command has ended, and left it as pure as it was.
+    pub(crate) fn hold_pure(&self) {
+        self.is_mixed.store(false, Ordering::Relaxed);
     }
 
     pub(crate) fn caches(&self) -> PathBuf {

@@ -17,6 +17,7 @@ use sandbox::message::release::{Health, ReleaseError, Version};
 use sandbox::{Answered, Entry, Ran, Services};
 use serde_json::Value;
 
+use crate::builds;
 use crate::commands::{self, OnView, Terms, Writes};
 use crate::context::Watcher;
 use crate::effects::{self, StepAccount};
@@ -118,8 +119,11 @@ impl Services for StepServices {
             Invocation::Project(_) => &self.project.env,
             Invocation::Program(_) => &self.env,
         };
-        let is_projects_own =
-            matches!(&command.what, Invocation::Project(project) if project.extra_args.is_empty());
+        // Nothing of how it is run is the skill's choice.
+        let is_projects_own = matches!(&command.what, Invocation::Project(project) if project.name == builds::COMMAND && project.extra_args.is_empty())
+            && command.stdin.is_empty()
+            && matches!(command.directory.as_str(), "" | ".")
+            && !terms.network;
         let argv = match command.what {
             Invocation::Project(project) => {
                 let mut argv = self
@@ -175,14 +179,14 @@ impl Services for StepServices {
         // Noted before: a command that is under way when its call is given up was run all the same.
         self.record.command(&name, self.house.launcher.attainable());
         let before = self.network.traffic();
-        if !is_projects_own {
-            self.scratch.mix();
-        }
+        let was_pure = self.scratch.is_pure();
+        self.scratch.mix();
         let run = on_view.run(&argv, &command.directory, command.stdin, asked);
         let ran = proxied.told_at_once(run).await;
         let ran = ran.map_err(|why| not_run(&why))?;
-        if !matches!(&ran, Ok(finished) if matches!(finished.ending, Ending::Exited(_))) {
-            self.scratch.mix();
+        let is_whole = matches!(&ran, Ok(finished) if matches!(finished.ending, Ending::Exited(_)));
+        if was_pure && is_projects_own && is_whole {
+            self.scratch.hold_pure();
         }
         if let Ok(finished) = &ran {
             self.record.held(&name, finished.level);

@@ -72,8 +72,9 @@ impl View {
         for part in ["scratch", "work"] {
             private_dir(&directory.join(part)).map_err(failed(directory))?;
         }
-        let scratch = Arc::new(Scratch::at(&directory.join("scratch")));
         let worktree = worktree(&directory.join("tree"))?;
+        // After the worktree: what that takes was left by no command.
+        let scratch = Arc::new(Scratch::at(&directory.join("scratch")));
         Ok(View {
             disposable,
             scratch,

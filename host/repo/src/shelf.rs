@@ -89,8 +89,9 @@ impl Shelf {
         name: &str,
         mut make: impl FnMut(&Path) -> Result<u64, StoreError>,
     ) -> Result<Lease, StoreError> {
+        self.prepare()?;
         loop {
-            if let Some(lease) = self.find(name)? {
+            if let Some(lease) = self.shared(name)? {
                 return Ok(lease);
             }
             // Never waited for: whoever made it meanwhile uses it now, for as long as a run lasts.
@@ -107,10 +108,15 @@ impl Shelf {
     /// # Errors
     /// [`StoreError`].
     pub fn find(&self, name: &str) -> Result<Option<Lease>, StoreError> {
-        let directory = self.root.join(name);
-        if whole(&directory)?.is_none() {
-            return Ok(None);
+        match whole(&self.root.join(name))? {
+            Some(_) => self.shared(name),
+            None => Ok(None),
         }
+    }
+
+    /// The same, after whoever makes it now has come to an end.
+    fn shared(&self, name: &str) -> Result<Option<Lease>, StoreError> {
+        let directory = self.root.join(name);
         let lock = self.lock(name);
         loop {
             let Some(file) = locked(&lock, FlockOperation::LockShared)? else {

@@ -181,7 +181,12 @@ impl Sandbox {
             worker.receive().await
         });
         let told = told.await;
-        if matches!(told, Ok(Ok(None) | Err(_))) {
+        let is_gone = match &told {
+            Ok(Ok(None)) => true,
+            Ok(Err(error)) => error.kind() != std::io::ErrorKind::InvalidData,
+            _ => false,
+        };
+        if is_gone {
             return Err(died(worker.gone().await));
         }
         worker.kill().await;

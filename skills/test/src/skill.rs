@@ -7,6 +7,9 @@ use moat_sdk::test::{Guest, Request, SkillError, TestReport, note, run_project};
 
 use crate::verdict::{Suite, suite, tail};
 
+/// SIGKILL.
+const KILLED: i32 = 9;
+
 const TAIL_BYTES: usize = 16 * 1024;
 
 struct Skill;
@@ -28,6 +31,10 @@ impl Guest for Skill {
             ProcessError::OutOfBudget => SkillError::OutOfBudget("commands".into()),
             ProcessError::Unavailable(why) => SkillError::Retryable(why),
         })?;
+        if matches!(output.ending, Ending::Signalled(KILLED)) {
+            // Such as by a machine that ran out of memory: it says nothing of the tests.
+            return Err(SkillError::Retryable(format!("{command} was killed")));
+        }
         let text = format!("{}\n{}", output.stdout, output.stderr);
         let report = Report::read(&text);
         let exit = match output.ending {

@@ -8,6 +8,7 @@ use flow::role::{Assignment, Evidence};
 use flow::run::Run;
 use flow::step::Step;
 
+use crate::builds;
 use crate::context::Context;
 use crate::step::intake::skill_view;
 use crate::step::{Failed, cut, setup, skill, tasks};
@@ -29,6 +30,12 @@ pub(crate) async fn perform(context: &Context, attempt: u32) -> Result<Vec<Event
         .skills
         .get(&implement.name)
         .ok_or_else(|| setup(implement.name.as_str(), &"the skill is not at hand"))?;
+    // Outputs can hold what the command was given, its variables above all: only for who may run it.
+    if grant.may_run_project(builds::COMMAND, &[]).is_ok()
+        && let Some(before) = (context.house.builds).find(&context.build(start(&run), grant))
+    {
+        view.scratch().build_on(before);
+    }
     let called = skill::call(
         context,
         &step,

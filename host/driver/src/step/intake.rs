@@ -31,7 +31,7 @@ pub(crate) async fn perform(context: &Context) -> Result<Vec<Event>, Failed> {
     Ok(events)
 }
 
-/// What a skill sees of a tree; what was built of that before lies beneath what its commands build.
+/// What a skill sees of a tree.
 pub(crate) async fn skill_view(
     context: &Context,
     skill: &flow::pipeline::Skill,
@@ -41,12 +41,8 @@ pub(crate) async fn skill_view(
         .skills
         .get(&skill.name)
         .ok_or_else(|| setup(skill.name.as_str(), &"the skill is not at hand"))?;
-    let view = (context.house.views)
+    (context.house.views)
         .of_grant(&context.directory(), &context.mirror, tree, grant)
         .await
-        .map_err(|error| setup("worktree", &error))?;
-    if let Some(before) = context.house.builds.find(&context.build(tree, grant)) {
-        view.scratch().build_on(before);
-    }
-    Ok(view)
+        .map_err(|error| setup("worktree", &error))
 }
