@@ -8,6 +8,7 @@ use support::model::script;
 
 use crate::house::{git, told};
 use crate::models::{Modelled, mends};
+use crate::worker::line_of;
 
 const SLOW: &str = "import time\ntime.sleep(3)\n";
 
@@ -38,24 +39,14 @@ fn holders(moat: u32) -> Vec<u32> {
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         line.ends_with(b"slow.py\0")
     });
-    slow.map(line_of)
+    slow.map(|pid| line_of(pid).collect::<Vec<u32>>())
         .find(|line| line.contains(&moat))
         .map(|line| line.into_iter().take_while(|pid| *pid != moat).collect())
         .unwrap_or_default()
 }
 
-/// A process and all it descends from.
-fn line_of(pid: u32) -> Vec<u32> {
-    let parent = |pid: &u32| {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
-        line.trim().parse::<u32>().ok().filter(|pid| *pid > 0)
-    };
-    std::iter::successors(Some(pid), parent).take(16).collect()
-}
-
-/// Runs with the slow command killed so often, each time with all that holds it.
-fn run(modelled: &Modelled, times: usize) -> Output {
+/// Runs with the slow command killed once, with all that holds it.
+fn run(modelled: &Modelled) -> Output {
     let child = modelled
         .house
         .command(&["run", "--repo", "meter", "one full hour is charged as two"])
@@ -63,24 +54,18 @@ fn run(modelled: &Modelled, times: usize) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let moat = child.id();
-    for _ in 0..times {
-        let begun = Instant::now();
-        let found = loop {
-            let found = holders(moat);
-            if !found.is_empty() {
-                break found;
-            }
-            assert!(begun.elapsed() < Duration::from_secs(300), "no command");
-            std::thread::sleep(Duration::from_millis(20));
-        };
-        // The outermost first: it would tell how the others ended.
-        for pid in found.iter().rev() {
-            let _ = kill_process(Pid::from_raw(*pid as i32).unwrap(), Signal::KILL);
+    let begun = Instant::now();
+    let found = loop {
+        let found = holders(child.id());
+        if !found.is_empty() {
+            break found;
         }
-        while holders(moat).iter().any(|pid| found.contains(pid)) {
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        assert!(begun.elapsed() < Duration::from_secs(300), "no command");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    // The outermost first: it would tell how the others ended.
+    for pid in found.iter().rev() {
+        let _ = kill_process(Pid::from_raw(*pid as i32).unwrap(), Signal::KILL);
     }
     child.wait_with_output().unwrap()
 }
@@ -90,7 +75,7 @@ fn a_gate_whose_command_was_killed_is_tried_again() {
     let server = script(mends());
     let modelled = Modelled::new(&server, "anthropic");
     slow(&modelled);
-    let output = run(&modelled, 1);
+    let output = run(&modelled);
     assert_eq!(output.status.code(), Some(0), "{}", told(&output));
     assert_eq!(git(&modelled.repo, &["rev-list", "--count", "main"]), "4");
 }

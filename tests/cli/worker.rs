@@ -60,13 +60,17 @@ fn is_worker(pid: u32) -> bool {
 }
 
 fn descends(pid: u32, from: u32) -> bool {
-    let parent = |pid: u32| {
+    line_of(pid).any(|one| one == from)
+}
+
+/// A process and what it descends from.
+pub fn line_of(pid: u32) -> impl Iterator<Item = u32> {
+    let parent = |pid: &u32| {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
         let line = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
-        line.trim().parse::<u32>().ok()
+        line.trim().parse::<u32>().ok().filter(|pid| *pid > 0)
     };
-    let line = std::iter::successors(Some(pid), |pid| parent(*pid).filter(|pid| *pid > 0));
-    line.take(16).any(|one| one == from)
+    std::iter::successors(Some(pid), parent).take(16)
 }
 
 /// A repository whose triage posts, asks a model, and asks once more; and those that it asks.
