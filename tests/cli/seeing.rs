@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use flow::id::Digest;
 use insta::assert_snapshot;
-use journal::{Journal, Lease, Owner, monotonic_ms};
+use journal::{Journal, Lease, Owner, Standing, monotonic_ms};
 use serde_json::{Value, json};
 
 use crate::house::{House, git, told};
@@ -111,7 +111,9 @@ impl Written {
     fn append(&self, lease: &Lease, events: &[Value]) {
         let bodies: Vec<Vec<u8>> = events.iter().map(|one| one.to_string().into()).collect();
         let at = self.journal.read(lease.run(), 0).unwrap().len() as u64;
-        self.journal.append(lease, at, self.at_ms, &bodies).unwrap();
+        self.journal
+            .append(lease, at, self.at_ms, Standing::Due, &bodies)
+            .unwrap();
     }
 
     /// A run; `keep` says for how long its lease is held from now on.

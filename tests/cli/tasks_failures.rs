@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use flow::id::RunId;
-use journal::{Journal, Owner, monotonic_ms};
+use journal::{Journal, Owner, Standing, monotonic_ms};
 use serde_json::Value;
 
 use crate::house::{git, told};
@@ -208,7 +208,9 @@ fn a_task_whose_state_nobody_can_tell_is_left_alone() {
         .lease(&unknown, &Owner::this(0), monotonic_ms(), 60_000)
         .unwrap();
     let body = br#"{"type":"from-a-later-moat"}"#.to_vec();
-    journal.append(&lease, events, 0, &[body]).unwrap();
+    journal
+        .append(&lease, events, 0, Standing::Due, &[body])
+        .unwrap();
     drop((lease, journal));
     place.edit(|text| {
         text.replace(

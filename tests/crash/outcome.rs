@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
+use journal::Journal;
 use serde_json::Value;
 
 use crate::call::steady;
@@ -75,6 +76,7 @@ pub fn of(world: &World, ordered: bool) -> (Outcome, Spent) {
     // By task, not by when it was begun.
     told.sort();
     found.insert("runs".into(), told.join("\n"));
+    found.insert("due".into(), due(world));
     repository(world, &mut found);
     mirror(world, &run, ordered, &mut found);
     let verified = world.moat(&["audit", "verify"]).output().unwrap();
@@ -96,6 +98,12 @@ pub fn of(world: &World, ordered: bool) -> (Outcome, Spent) {
         tokens: first["tokens"].as_u64().unwrap_or(0),
     };
     (found, spent)
+}
+
+/// The runs that the journal would have taken up again, by what it keeps of how they stand.
+fn due(world: &World) -> String {
+    let journal = Journal::open(&world.home()).unwrap();
+    format!("{} runs", journal.due().unwrap().len())
 }
 
 /// A run's task, if it is that of one, its state, and its events.

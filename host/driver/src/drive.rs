@@ -98,14 +98,7 @@ pub async fn drive_all(
 /// [`DriveError`] when the journal cannot be read; a run that this moat cannot read is left out.
 pub fn interrupted(house: &House) -> Result<Vec<RunId>, DriveError> {
     sweep_ended(house);
-    let due = |run: &Run| {
-        let is_due = matches!(
-            next(run),
-            Action::Perform(_) | Action::Park(_) | Action::Tend { .. }
-        );
-        (is_due && run.opened.child.is_none()).then(|| run.opened.run.clone())
-    };
-    let mut runs = survey::of(&house.journal, &due)?;
+    let mut runs = survey::due(&house.journal)?;
     let driven = house.journal.driven()?;
     runs.retain(|run| !driven.contains(run));
     Ok(runs)
@@ -116,10 +109,7 @@ pub(crate) fn is_anothers(error: &DriveError) -> bool {
     matches!(
         error,
         DriveError::Journal(
-            JournalError::Held { .. }
-                | JournalError::HeldByOlder { .. }
-                | JournalError::Frozen { .. }
-                | JournalError::Fenced { .. }
+            JournalError::Held { .. } | JournalError::Frozen { .. } | JournalError::Fenced { .. }
         )
     )
 }

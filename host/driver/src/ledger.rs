@@ -16,6 +16,7 @@ use crate::context::{DriveError, Watcher};
 use crate::house::House;
 use crate::lease::Held;
 use crate::models::Meter;
+use crate::survey;
 
 /// The one writer of one run.
 ///
@@ -78,7 +79,7 @@ impl Ledger {
     pub(crate) fn begin(house: &House, run: &RunId, event: &Event) -> Result<(), DriveError> {
         let held = house.keeper.take(run)?;
         let at_ms = now_ms();
-        apply(
+        let opened = apply(
             None,
             &Recorded {
                 number: 1,
@@ -86,9 +87,10 @@ impl Ledger {
                 event: event.clone(),
             },
         )?;
+        let standing = survey::standing(&opened);
         house
             .journal
-            .append(held.lease(), 0, at_ms, &[body(event)])?;
+            .append(held.lease(), 0, at_ms, standing, &[body(event)])?;
         Ok(())
     }
 
@@ -148,9 +150,10 @@ impl Ledger {
             recorded.push(one);
         }
         let bodies: Vec<Vec<u8>> = recorded.iter().map(|one| body(&one.event)).collect();
+        let standing = survey::standing(&next);
         waiting(|| {
             self.journal
-                .append(self.held.lease(), state.events, at_ms, &bodies)
+                .append(self.held.lease(), state.events, at_ms, standing, &bodies)
         })?;
         *state = next;
         drop(state);

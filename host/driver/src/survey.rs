@@ -1,117 +1,52 @@
-//! Survey: how all runs of a journal stand, in one pass over it.
+//! Survey: which runs have something to do.
 
-use std::collections::HashMap;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use flow::Run;
+use flow::id::RunId;
+use flow::run::{Action, next};
+use journal::{Journal, JournalError, Standing};
 
-use flow::{Recorded, Run, apply};
-use journal::{Journal, JournalError};
+use crate::ledger::load;
 
-/// Events that go to a thread at once: fewer wake it more often than it is worth.
-const BATCH: usize = 512;
-
-/// Batches that may wait for a thread, or all of the journal would be in memory.
-const WAITING: usize = 8;
-
-/// More threads than this wait for the one that reads.
-const THREADS_MAX: usize = 8;
-
-/// An event as it lies in the journal, with the place of its run among all.
-struct Raw {
-    place: usize,
-    number: u64,
-    at_ms: u64,
-    body: Vec<u8>,
+/// How a run stands, for the journal to find it by.
+pub(crate) fn standing(run: &Run) -> Standing {
+    if run.opened.child.is_some() {
+        return Standing::Part;
+    }
+    match next(run) {
+        Action::Perform(_) | Action::Park(_) | Action::Tend { .. } => Standing::Due,
+        Action::AwaitResume | Action::Nothing => Standing::Rests,
+        // Which gates need a person is a rule, and another moat may have another.
+        Action::AwaitAnswer { .. } => Standing::Unknown,
+    }
 }
 
-/// What is looked for in each run, the oldest first. A run that this moat cannot read is left out.
-pub(crate) fn of<T: Send>(
-    journal: &Journal,
-    look: &(impl Fn(&Run) -> Option<T> + Sync),
-) -> Result<Vec<T>, JournalError> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = threads.min(THREADS_MAX);
-    std::thread::scope(|scope| {
-        let (senders, readers): (Vec<_>, Vec<_>) = (0..threads)
-            .map(|_| {
-                let (sender, receiver) = sync_channel(WAITING);
-                (
-                    sender,
-                    scope.spawn(move || states(&receiver, threads, look)),
-                )
-            })
-            .unzip();
-        hand_out(journal, &senders)?;
-        drop(senders);
-        let mut found: Vec<(usize, T)> = readers
-            .into_iter()
-            .flat_map(|reader| reader.join().unwrap_or_default())
-            .collect();
-        found.sort_by_key(|(place, _)| *place);
-        Ok(found.into_iter().map(|(_, found)| found).collect())
-    })
-}
-
-/// Reads all events; those of one run go to one thread.
-fn hand_out(journal: &Journal, senders: &[SyncSender<Vec<Raw>>]) -> Result<(), JournalError> {
-    let mut places = HashMap::<String, usize>::new();
-    let mut batches: Vec<Vec<Raw>> = senders.iter().map(|_| Vec::new()).collect();
-    // A thread that is gone has panicked, which is told when it is joined.
-    let send = |thread: usize, batch: &mut Vec<Raw>| {
-        let _ = senders[thread].send(std::mem::take(batch));
-    };
-    journal.each(0, &mut |placed| {
-        let place = match places.get(placed.run) {
-            Some(place) => *place,
-            None => {
-                let place = places.len();
-                places.insert(placed.run.to_owned(), place);
-                place
+/// The runs that have something to do, the oldest first; those of tasks go with their parents.
+///
+/// Events are read of those runs only of which the journal does not know how they stand: they wait for a person's answer, or were last driven by a
+/// moat that did not say. A run that this moat cannot read is left out.
+pub(crate) fn due(journal: &Journal) -> Result<Vec<RunId>, JournalError> {
+    let (mut due, mut seen) = (Vec::new(), Vec::new());
+    for (run, told) in journal.due()? {
+        let stands = match told {
+            Standing::Unknown => {
+                let Ok((state, _)) = load(journal, &run) else {
+                    continue;
+                };
+                let stands = standing(&state);
+                seen.push((run.clone(), state.events, stands));
+                stands
             }
+            told => told,
         };
-        let thread = place % senders.len();
-        batches[thread].push(Raw {
-            place,
-            number: placed.number,
-            at_ms: placed.at_ms,
-            body: placed.body.to_vec(),
-        });
-        if batches[thread].len() >= BATCH {
-            send(thread, &mut batches[thread]);
-        }
-    })?;
-    for (thread, batch) in batches.iter_mut().enumerate() {
-        send(thread, batch);
-    }
-    Ok(())
-}
-
-/// Applies the events of every `threads`-th run, and looks at what they came to.
-fn states<T>(
-    events: &Receiver<Vec<Raw>>,
-    threads: usize,
-    look: &impl Fn(&Run) -> Option<T>,
-) -> Vec<(usize, T)> {
-    // Each with its place; `None` where it could not be read.
-    let mut runs = Vec::<(usize, Option<Run>)>::new();
-    while let Ok(batch) = events.recv() {
-        for raw in batch {
-            // First events come in the order of the places.
-            match runs.get_mut(raw.place / threads) {
-                Some((_, run)) => *run = run.take().and_then(|run| applied(Some(run), &raw)),
-                None => runs.push((raw.place, applied(None, &raw))),
-            }
+        if stands == Standing::Due {
+            due.push(run);
         }
     }
-    runs.into_iter()
-        .filter_map(|(place, run)| Some((place, look(&run?)?)))
-        .collect()
-}
-
-fn applied(run: Option<Run>, raw: &Raw) -> Option<Run> {
-    let recorded = Recorded {
-        number: raw.number,
-        at_ms: raw.at_ms,
-        event: serde_json::from_slice(&raw.body).ok()?,
-    };
-    apply(run, &recorded).ok()
+    seen.retain(|(_, _, stands)| *stands != Standing::Unknown);
+    if !seen.is_empty()
+        && let Err(error) = journal.stand(seen)
+    {
+        tracing::debug!(%error, "how runs stand is not kept, and looked for again the next time");
+    }
+    Ok(due)
 }

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
-use journal::{Journal, Lease, Owner, monotonic_ms};
+use journal::{Journal, Lease, Owner, Standing, monotonic_ms};
 
 const ROUNDS: u64 = 500;
 const BODY_BYTES: usize = 300;
@@ -50,7 +50,13 @@ fn sequential(directory: &Path) {
             bare.push(begun.elapsed());
             let begun = Instant::now();
             journal
-                .append(&lease, number, 0, std::slice::from_ref(&body))
+                .append(
+                    &lease,
+                    number,
+                    0,
+                    Standing::Due,
+                    std::slice::from_ref(&body),
+                )
                 .unwrap();
             appended.push(begun.elapsed());
         }
@@ -78,7 +84,9 @@ fn at_once(directory: &Path, writers: u64) {
                         let bodies = vec![vec![b'x'; BODY_BYTES]; events];
                         barrier.wait();
                         (0..rounds).fold(0, |after, _| {
-                            journal.append(&lease, after, 0, &bodies).unwrap()
+                            journal
+                                .append(&lease, after, 0, Standing::Due, &bodies)
+                                .unwrap()
                         });
                     })
                 })
@@ -126,7 +134,7 @@ fn known_again(directory: &Path) {
             let bodies = vec![body.clone(); 2];
             let asked: Vec<_> = leases
                 .iter()
-                .map(|lease| journal.append_soon(lease, after, 0, bodies.clone()))
+                .map(|lease| journal.append_soon(lease, after, 0, Standing::Due, bodies.clone()))
                 .collect();
             for one in asked {
                 one.wait().unwrap();

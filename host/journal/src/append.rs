@@ -6,37 +6,96 @@ use rusqlite::params;
 use crate::BLOB_BYTES_MAX;
 use crate::error::JournalError;
 use crate::lease::{LeaseKey, fenced};
-use crate::writer::Scope;
+use crate::read::Standing;
+use crate::writer::{Head, Scope};
 
-/// Appends events after the one numbered `after`, and gives the last one's number.
+/// Events of a run that are appended together.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Batch<'a> {
+    /// The number of the last event before them.
+    pub(crate) after: u64,
+    pub(crate) at_ms: u64,
+    pub(crate) bodies: &'a [Vec<u8>],
+    /// How the run stands after them.
+    pub(crate) standing: Standing,
+}
+
+/// Appends events, and gives the last one's number.
 pub(crate) fn events(
     scope: &mut Scope<'_>,
     lease: &LeaseKey,
-    after: u64,
-    at_ms: u64,
-    bodies: &[Vec<u8>],
+    batch: Batch<'_>,
 ) -> rusqlite::Result<Result<u64, JournalError>> {
     if scope.newest_token(&lease.run)? != lease.token {
         return Ok(Err(fenced(scope.transaction, &lease.run)?));
     }
-    let actual = scope.last_event(&lease.run)?;
-    if actual != after {
+    let head = scope.head(&lease.run)?;
+    let actual = head.map_or(0, |head| head.events);
+    if actual != batch.after {
         return Ok(Err(JournalError::Conflict {
             run: lease.run.clone(),
-            expected: after,
+            expected: batch.after,
             actual,
         }));
     }
-    let mut insert = scope
-        .transaction
-        .prepare_cached("INSERT INTO event (run, number, at_ms, body) VALUES (?1, ?2, ?3, ?4)")?;
-    let mut number = after;
-    for body in bodies {
-        number += 1;
-        insert.execute(params![lease.run.as_str(), number, at_ms, body])?;
+    if batch.bodies.is_empty() {
+        return Ok(Ok(actual));
     }
-    scope.known.event(&lease.run, number);
-    Ok(Ok(number))
+    let mut head = match head {
+        Some(head) => head,
+        None => begin(scope, lease, batch.at_ms)?,
+    };
+    let mut insert = scope.transaction.prepare_cached(
+        "INSERT INTO event (run, number, at_ms, previous, body) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?;
+    for body in batch.bodies {
+        head.events += 1;
+        let row = params![head.id, head.events, batch.at_ms, head.last, body];
+        head.last = insert.insert(row)? as u64;
+    }
+    scope
+        .transaction
+        .prepare_cached(
+            "UPDATE run SET events = ?2, last = ?3, last_at_ms = ?4, standing = ?5 WHERE id = ?1",
+        )?
+        .execute(params![
+            head.id,
+            head.events,
+            head.last,
+            batch.at_ms,
+            batch.standing as u8
+        ])?;
+    scope.known.head(&lease.run, head);
+    Ok(Ok(head.events))
+}
+
+/// A run that has no event yet.
+fn begin(scope: &mut Scope<'_>, lease: &LeaseKey, at_ms: u64) -> rusqlite::Result<Head> {
+    let id = scope
+        .transaction
+        .prepare_cached(
+            "INSERT INTO run (name, events, last, first_at_ms, last_at_ms, standing) VALUES (?1, 0, 0, ?2, ?2, 0)",
+        )?
+        .insert(params![lease.run.as_str(), at_ms])?;
+    Ok(Head {
+        id,
+        events: 0,
+        last: 0,
+    })
+}
+
+/// Says how runs stand, each if it has no more events than this.
+pub(crate) fn standings(
+    scope: &mut Scope<'_>,
+    runs: &[(RunId, u64, Standing)],
+) -> rusqlite::Result<Result<(), JournalError>> {
+    let mut update = scope
+        .transaction
+        .prepare_cached("UPDATE run SET standing = ?3 WHERE name = ?1 AND events = ?2")?;
+    for (run, events, standing) in runs {
+        update.execute(params![run.as_str(), events, *standing as u8])?;
+    }
+    Ok(Ok(()))
 }
 
 /// Appends notes on a call, the first of them with this number, and keeps the blobs that they name: in one transaction, or somebody could take

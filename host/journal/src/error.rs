@@ -41,12 +41,6 @@ pub enum JournalError {
         /// Who.
         by: Owner,
     },
-    /// A moat of an older version, which knows no leases, has the run.
-    #[error("run {run} is being driven by another moat, of an older version")]
-    HeldByOlder {
-        /// The run.
-        run: RunId,
-    },
     /// The lease was lost: another moat took the run over, and what is done under the old lease does not count.
     #[error("run {run} was taken over by another moat ({by}): this one has stopped")]
     Fenced {
@@ -62,6 +56,19 @@ pub enum JournalError {
         path: PathBuf,
         /// Its format.
         found: u32,
+    },
+    /// The file is of an older moat that is at work on it: brought up to this format, it would be lost to that one in the middle of a run.
+    #[error(
+        "{path} is of an older moat, which is at work on run {run}{}: wait until that has ended, or end it and resume the run with this one",
+        by.map_or(String::new(), |by| format!(" (process {})", by.pid))
+    )]
+    InUseByOlder {
+        /// The file.
+        path: PathBuf,
+        /// A run that it drives.
+        run: RunId,
+        /// Its process, where the system tells.
+        by: Option<Keeper>,
     },
     /// The disk is full.
     #[error("the disk with {path} is full: make room and run again, nothing is lost")]

@@ -2,6 +2,8 @@
 //!
 //! - Format 1 (2026-11): tables `event` and `blob`.
 //! - Format 2: `lease` and `transcript` beside them; the old tables are as they were.
+//! - Format 3: `run`, and events that lead from one to the one before it. An index of events by run had a page of its own for each run that was
+//!   appended to, which was most of what an append of many runs wrote.
 
 use std::fs::File;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
@@ -11,10 +13,13 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, TransactionBehavior};
 
+use flow::id::RunId;
+
 use crate::error::{JournalError, failure, unusable};
+use crate::lock::Locks;
 
 /// What this version writes.
-pub(crate) const FORMAT: u32 = 2;
+pub(crate) const FORMAT: u32 = 3;
 
 /// How long one waits for another process's transaction. A commit takes milliseconds; a stopped process holds it for ever.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -51,20 +56,64 @@ const STEPS: [&str; FORMAT as usize] = [
         UNIQUE (run, call, number)
     );
     ",
+    "
+    ALTER TABLE event RENAME TO event_2;
+    CREATE TABLE run (
+        id INTEGER PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        events INTEGER NOT NULL,
+        last INTEGER NOT NULL,
+        first_at_ms INTEGER NOT NULL,
+        last_at_ms INTEGER NOT NULL,
+        standing INTEGER NOT NULL
+    );
+    INSERT INTO run (name, events, last, first_at_ms, last_at_ms, standing)
+        SELECT run, MAX(number), MAX(position), MIN(at_ms), MAX(at_ms), 0 FROM event_2 GROUP BY run ORDER BY MIN(position);
+    CREATE TABLE event (
+        position INTEGER PRIMARY KEY,
+        run INTEGER NOT NULL,
+        number INTEGER NOT NULL,
+        at_ms INTEGER NOT NULL,
+        previous INTEGER NOT NULL,
+        body BLOB NOT NULL
+    );
+    INSERT INTO event (position, run, number, at_ms, previous, body)
+        SELECT this.position, run.id, this.number, this.at_ms,
+            COALESCE((SELECT position FROM event_2 WHERE run = this.run AND number = this.number - 1), 0), this.body
+        FROM event_2 AS this JOIN run ON run.name = this.run ORDER BY this.position;
+    DROP TABLE event_2;
+    ",
 ];
 
-/// Opens the file, or makes it, in this version's format.
-pub(crate) fn open(path: &Path, patience: Duration) -> Result<Connection, JournalError> {
+/// Opens the file, or makes it, in this version's format. An older one is left as it is while moats that wrote it are at work.
+pub(crate) fn open(
+    path: &Path,
+    patience: Duration,
+    locks: &Locks,
+) -> Result<Connection, JournalError> {
     make(path)?;
     let mut connection = Connection::open(path).map_err(|e| failure(path, &e))?;
-    match prepare(&mut connection, patience) {
-        Ok(None) => Ok(connection),
-        Ok(Some(found)) => Err(JournalError::FromTheFuture {
+    match prepare(&mut connection, patience, locks) {
+        Ok(Prepared::Ready) => Ok(connection),
+        Ok(Prepared::Newer(found)) => Err(JournalError::FromTheFuture {
             path: path.to_owned(),
             found,
         }),
+        Ok(Prepared::InUse(run)) => Err(JournalError::InUseByOlder {
+            path: path.to_owned(),
+            by: locks.keeper(&run),
+            run,
+        }),
         Err(error) => Err(failure(path, &error)),
     }
+}
+
+enum Prepared {
+    Ready,
+    /// Of this format, which is newer than ours.
+    Newer(u32),
+    /// Of an older one, and somebody drives this run.
+    InUse(RunId),
 }
 
 /// An empty file for its owner only, where there is none. One that is there is not opened past SQLite: closing it would give up the locks that
@@ -94,13 +143,22 @@ pub(crate) fn connect(path: &Path, patience: Duration) -> Result<Connection, Jou
     connect().map_err(|error| failure(path, &error))
 }
 
-/// Gives the file's format when it is newer than ours; nothing is written then, also not what its log holds into the file.
-fn prepare(connection: &mut Connection, patience: Duration) -> rusqlite::Result<Option<u32>> {
+/// Where it is not ready, nothing is written, also not what its log holds into the file.
+fn prepare(
+    connection: &mut Connection,
+    patience: Duration,
+    locks: &Locks,
+) -> rusqlite::Result<Prepared> {
     connection.busy_timeout(patience)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     let found = format(connection)?;
     if found > FORMAT {
-        return Ok(Some(found));
+        return Ok(Prepared::Newer(found));
+    }
+    if (1..FORMAT).contains(&found)
+        && let Some(run) = locks.any_held()
+    {
+        return Ok(Prepared::InUse(run));
     }
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -110,7 +168,11 @@ fn prepare(connection: &mut Connection, patience: Duration) -> rusqlite::Result<
         // Somebody may have been quicker, with an older moat or a newer one.
         let found = format(&transaction)?;
         if found > FORMAT {
-            return Ok(Some(found));
+            return Ok(Prepared::Newer(found));
+        }
+        // It takes no run before this is done.
+        if let Some(run) = locks.any_held().filter(|_| found < FORMAT && found > 0) {
+            return Ok(Prepared::InUse(run));
         }
         for step in &STEPS[found as usize..] {
             transaction.execute_batch(step)?;
@@ -118,7 +180,7 @@ fn prepare(connection: &mut Connection, patience: Duration) -> rusqlite::Result<
         transaction.pragma_update(None, "user_version", FORMAT)?;
         transaction.commit()?;
     }
-    Ok(None)
+    Ok(Prepared::Ready)
 }
 
 fn format(connection: &Connection) -> rusqlite::Result<u32> {

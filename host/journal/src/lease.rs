@@ -204,9 +204,6 @@ pub(crate) fn take(
                 Err(error) => return Ok(Err(error)),
             }
         }
-        _ if locks.is_held_by_older(run) => {
-            return Ok(Err(JournalError::HeldByOlder { run: run.clone() }));
-        }
         _ => None,
     };
     let token = before.as_ref().map_or(0, |newest| newest.token) + 1;

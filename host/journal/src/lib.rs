@@ -19,7 +19,7 @@ pub use error::JournalError;
 pub use follow::Follow;
 pub use keeper::Keeper;
 pub use lease::{Holder, Lease, LeaseKey, Owner, monotonic_ms};
-pub use read::{Note, Placed, RunSummary, Stored};
+pub use read::{Note, Placed, RunSummary, Standing, Stored};
 pub use ticket::Ticket;
 
 use std::collections::BTreeSet;
@@ -81,11 +81,12 @@ impl Journal {
             .map_err(|error| unusable(&path, &error))?;
         // Two processes that make the journal at once would trip over each other's switch to WAL, which waits for nobody.
         let _one_at_a_time = lock::hold(&directory.join("opening.lock"), patience)?;
-        let reader = format::open(&path, patience)?;
+        let locks = Locks::of(directory);
+        let reader = format::open(&path, patience, &locks)?;
         Ok(Journal(Arc::new(Inner {
             writer: Writer::of(path.clone(), patience),
             reader: Mutex::new(reader),
-            locks: Locks::of(directory),
+            locks,
             path,
         })))
     }
@@ -201,7 +202,6 @@ impl Journal {
     pub fn is_driven(&self, run: &RunId) -> bool {
         let holder = self.holder(run).ok().flatten();
         holder.is_some_and(|holder| holder.drives(monotonic_ms()))
-            || self.0.locks.is_held_by_older(run)
     }
 
     /// Takes away the lock files of leases whose processes died: of runs that nobody took up after them, such as those that had ended.
@@ -232,7 +232,7 @@ impl Journal {
             .collect())
     }
 
-    /// Appends events after the one numbered `after`, all or none, and returns the last one's number.
+    /// Appends events after the one numbered `after`, all or none, says how the run stands then, and returns the last one's number.
     ///
     /// # Errors
     /// [`JournalError::Fenced`] when the lease is lost, [`JournalError::Conflict`] when the run is not at `after`.
@@ -241,12 +241,11 @@ impl Journal {
         lease: &Lease,
         after: u64,
         at_ms: u64,
+        standing: Standing,
         bodies: &[Vec<u8>],
     ) -> Result<u64, JournalError> {
-        let (key, bodies) = (lease.key(), bodies.to_vec());
-        self.0
-            .writer
-            .ask_and_wait(move |scope| append::events(scope, &key, after, at_ms, &bodies))
+        let write = batch(lease, after, at_ms, standing, bodies.to_vec());
+        self.0.writer.ask_and_wait(write)
     }
 
     /// The same for a task, which awaits the answer.
@@ -255,12 +254,31 @@ impl Journal {
         lease: &Lease,
         after: u64,
         at_ms: u64,
+        standing: Standing,
         bodies: Vec<Vec<u8>>,
     ) -> Ticket<u64> {
-        let key = lease.key();
+        let write = batch(lease, after, at_ms, standing, bodies);
+        self.0.writer.ask(write)
+    }
+
+    /// Lists the runs that are due, and those of which that is not known, the oldest first. It reads no event.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn due(&self) -> Result<Vec<(RunId, Standing)>, JournalError> {
+        let runs = read::due(&self.reader()).map_err(self.failed())?;
+        let known = |(name, standing): (String, Standing)| Ok((self.id(&name)?, standing));
+        runs.into_iter().map(known).collect()
+    }
+
+    /// Says how runs stand that nobody said it of, as their first so many events tell; nothing is said of a run that has other ones by now.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn stand(&self, runs: Vec<(RunId, u64, Standing)>) -> Result<(), JournalError> {
         self.0
             .writer
-            .ask(move |scope| append::events(scope, &key, after, at_ms, &bodies))
+            .ask_and_wait(move |scope| append::standings(scope, &runs))
     }
 
     /// Appends notes on a call of a run, all or none, the first of them with this number.
@@ -350,7 +368,8 @@ impl Journal {
     /// # Errors
     /// [`JournalError`].
     pub fn read(&self, run: &RunId, after: u64) -> Result<Vec<Stored>, JournalError> {
-        read::events(&self.reader(), run, after).map_err(self.failed())
+        let read = read::events(&self.reader(), run, after).map_err(self.failed())?;
+        read.map_err(|number| self.damaged(format!("event {number} of run {run} is missing")))
     }
 
     /// Reads the events of all runs after a position, in the order in which they were written: 0 for all of them.
@@ -378,11 +397,8 @@ impl Journal {
     pub fn runs(&self) -> Result<Vec<RunSummary>, JournalError> {
         let rows = read::runs(&self.reader()).map_err(self.failed())?;
         let summary = |(run, events, first_at_ms, last_at_ms): read::Row| {
-            let run = run
-                .parse()
-                .map_err(|error: flow::id::InvalidId| self.damaged(error.to_string()))?;
             Ok(RunSummary {
-                run,
+                run: self.id(&run)?,
                 events,
                 first_at_ms,
                 last_at_ms,
@@ -440,10 +456,36 @@ impl Journal {
         }
     }
 
+    fn id(&self, name: &str) -> Result<RunId, JournalError> {
+        name.parse()
+            .map_err(|error: flow::id::InvalidId| self.damaged(error.to_string()))
+    }
+
     fn damaged(&self, why: String) -> JournalError {
         JournalError::Damaged {
             path: self.0.path.clone(),
             why,
         }
+    }
+}
+
+/// What the writer does for an append.
+fn batch(
+    lease: &Lease,
+    after: u64,
+    at_ms: u64,
+    standing: Standing,
+    bodies: Vec<Vec<u8>>,
+) -> impl FnMut(&mut writer::Scope<'_>) -> rusqlite::Result<Result<u64, JournalError>> + Send + 'static
+{
+    let key = lease.key();
+    move |scope| {
+        let batch = append::Batch {
+            after,
+            at_ms,
+            bodies: &bodies,
+            standing,
+        };
+        append::events(scope, &key, batch)
     }
 }

@@ -11,14 +11,14 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use crate::error::{JournalError, unusable};
-use crate::keeper;
+use crate::keeper::{self, Keeper};
 
 /// The lock files of a state directory.
 ///
 /// ```text
 /// <run>.<token>         held by the process that has this lease, for as long as it lives
 /// <run>.<token>.effect  held, shared, by what is being done outside under the lease
-/// <run>                 held by moats that know no leases
+/// <run>                 held by moats of format 1, which know no leases
 /// ```
 #[derive(Debug, Clone)]
 pub(crate) struct Locks {
@@ -106,15 +106,32 @@ impl Locks {
         is_held(&self.path(run, token))
     }
 
-    /// Whether a moat that knows no leases has the run. It looks at the file as well, for microseconds each time.
-    pub(crate) fn is_held_by_older(&self, run: &RunId) -> bool {
-        let path = self.directory.join(run.as_str());
-        (0..LOOKS).all(|look| {
-            if look > 0 {
-                std::thread::sleep(LOOK);
-            }
-            is_held(&path)
-        })
+    /// A run that somebody has, whatever the version of that moat.
+    pub(crate) fn any_held(&self) -> Option<RunId> {
+        let names = self.names().unwrap_or_default();
+        let leases = names.iter().filter(|name| !name.ends_with(EFFECT));
+        let mut held = leases.filter(|name| {
+            let path = self.directory.join(name);
+            // A look, also another's, keeps it for microseconds.
+            (0..LOOKS).all(|look| {
+                if look > 0 {
+                    std::thread::sleep(LOOK);
+                }
+                is_held(&path)
+            })
+        });
+        held.find_map(|name| name.split('.').next()?.parse().ok())
+    }
+
+    /// The process that has this run.
+    pub(crate) fn keeper(&self, run: &RunId) -> Option<Keeper> {
+        let names = self.names().unwrap_or_default();
+        let of_run = names.iter().filter(|name| {
+            let (name_of, _) = name.split_once('.').unwrap_or((name, ""));
+            name_of == run.as_str() && !name.ends_with(EFFECT)
+        });
+        let files = of_run.filter_map(|name| File::open(self.directory.join(name)).ok());
+        files.filter_map(|file| keeper::of_lock(&file)).next()
     }
 
     /// Keeps whoever takes the run over waiting, until it is dropped.

@@ -1,7 +1,9 @@
 //! What lies in the journal, as it is read: by run, by call, or all of it in the order in which it was written.
 
+use std::collections::HashMap;
+
 use flow::id::RunId;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 /// An event as it lies there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,20 +53,68 @@ pub struct RunSummary {
     pub last_at_ms: u64,
 }
 
+/// How a run stands, as whoever appended to it last said: kept beside its events, so that runs are found by it without reading those.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Nobody said, or it cannot be said for long: the events tell.
+    Unknown = 0,
+    /// It has something to do.
+    Due = 1,
+    /// It is a part of another, which goes on with it.
+    Part = 2,
+    /// It goes on when a person says so, or never.
+    Rests = 3,
+}
+
+/// From the last event back to the one numbered `after`. The number of an event that is missing in between is an error of the file.
 pub(crate) fn events(
     connection: &Connection,
     run: &RunId,
     after: u64,
-) -> rusqlite::Result<Vec<Stored>> {
-    let mut select = connection.prepare_cached(
-        "SELECT number, at_ms, body FROM event WHERE run = ?1 AND number > ?2 ORDER BY number",
-    )?;
-    let rows = select.query_map(params![run.as_str(), after], |row| {
-        Ok(Stored {
-            number: row.get(0)?,
-            at_ms: row.get(1)?,
-            body: row.get(2)?,
+) -> rusqlite::Result<Result<Vec<Stored>, u64>> {
+    let head: Option<(i64, u64, u64)> = connection
+        .prepare_cached("SELECT id, events, last FROM run WHERE name = ?1")?
+        .query_row([run.as_str()], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
         })
+        .optional()?;
+    let Some((id, events, mut position)) = head else {
+        return Ok(Ok(vec![]));
+    };
+    let mut select = connection.prepare_cached(
+        "SELECT at_ms, body, previous FROM event WHERE position = ?1 AND run = ?2 AND number = ?3",
+    )?;
+    let mut found = Vec::new();
+    for number in (after + 1..=events).rev() {
+        let stored = select.query_row(params![position, id, number], |row| {
+            let (at_ms, body) = (row.get(0)?, row.get(1)?);
+            let stored = Stored {
+                number,
+                at_ms,
+                body,
+            };
+            Ok((stored, row.get(2)?))
+        });
+        let Some((stored, previous)) = stored.optional()? else {
+            return Ok(Err(number));
+        };
+        found.push(stored);
+        position = previous;
+    }
+    found.reverse();
+    Ok(Ok(found))
+}
+
+/// The runs that are due, and those that may be, the oldest first.
+pub(crate) fn due(connection: &Connection) -> rusqlite::Result<Vec<(String, Standing)>> {
+    let mut select = connection
+        .prepare_cached("SELECT name, standing FROM run WHERE standing IN (?1, ?2) ORDER BY id")?;
+    let rows = select.query_map([Standing::Due as u8, Standing::Unknown as u8], |row| {
+        let standing = match row.get::<_, u8>(1)? == Standing::Due as u8 {
+            true => Standing::Due,
+            false => Standing::Unknown,
+        };
+        Ok((row.get(0)?, standing))
     })?;
     rows.collect()
 }
@@ -108,7 +158,7 @@ pub(crate) fn noted_before(connection: &Connection, at_ms: u64) -> rusqlite::Res
             SELECT (SELECT MIN(run) FROM transcript WHERE run > noted.run) FROM noted WHERE run IS NOT NULL
         )
         SELECT run FROM noted WHERE run IS NOT NULL
-            AND (SELECT at_ms FROM event WHERE event.run = noted.run ORDER BY number DESC LIMIT 1) < ?1",
+            AND (SELECT last_at_ms FROM run WHERE name = noted.run) < ?1",
     )?;
     let rows = select.query_map([at_ms], |row| row.get(0))?;
     rows.collect()
@@ -129,11 +179,12 @@ pub(crate) fn each(
     let mut select = connection.prepare_cached(
         "SELECT position, run, number, at_ms, body FROM event WHERE position > ?1 ORDER BY position",
     )?;
+    let mut names = Names::of(connection);
     let mut rows = select.query([after])?;
     while let Some(row) = rows.next()? {
         visit(Placed {
             position: row.get(0)?,
-            run: row.get_ref(1)?.as_str()?,
+            run: names.name(row.get(1)?)?,
             number: row.get(2)?,
             at_ms: row.get(3)?,
             body: row.get_ref(4)?.as_blob()?,
@@ -142,13 +193,40 @@ pub(crate) fn each(
     Ok(())
 }
 
+/// The names of runs, each looked up once: a join would do that for every event.
+struct Names<'a> {
+    connection: &'a Connection,
+    known: HashMap<i64, String>,
+}
+
+impl Names<'_> {
+    fn of(connection: &Connection) -> Names<'_> {
+        Names {
+            connection,
+            known: HashMap::new(),
+        }
+    }
+
+    fn name(&mut self, id: i64) -> rusqlite::Result<&str> {
+        use std::collections::hash_map::Entry;
+        let name = match self.known.entry(id) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => place.insert(
+                self.connection
+                    .prepare_cached("SELECT name FROM run WHERE id = ?1")?
+                    .query_row([id], |row| row.get(0))?,
+            ),
+        };
+        Ok(name)
+    }
+}
+
 /// A run's id as text, and the rest of its summary.
 pub(crate) type Row = (String, u64, u64, u64);
 
 pub(crate) fn runs(connection: &Connection) -> rusqlite::Result<Vec<Row>> {
-    let mut select = connection.prepare_cached(
-        "SELECT run, COUNT(*), MIN(at_ms), MAX(at_ms) FROM event GROUP BY run ORDER BY MIN(position)",
-    )?;
+    let mut select = connection
+        .prepare_cached("SELECT name, events, first_at_ms, last_at_ms FROM run ORDER BY id")?;
     let rows = select.query_map([], |row| {
         Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
     })?;

@@ -17,7 +17,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use flow::id::RunId;
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior};
 
 use crate::error::{JournalError, failure};
 use crate::format;
@@ -77,8 +77,19 @@ pub(crate) struct Scope<'a> {
 pub(crate) struct Known {
     version: i64,
     tokens: HashMap<RunId, u64>,
-    events: HashMap<RunId, u64>,
+    heads: HashMap<RunId, Head>,
     notes: HashMap<RunId, (u64, u64)>,
+}
+
+/// Where the events of a run end.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Head {
+    /// The run, as its events name it.
+    pub(crate) id: i64,
+    /// How many there are.
+    pub(crate) events: u64,
+    /// The position of the last.
+    pub(crate) last: u64,
 }
 
 impl Known {
@@ -91,8 +102,8 @@ impl Known {
         self.tokens.insert(run.clone(), token);
     }
 
-    pub(crate) fn event(&mut self, run: &RunId, number: u64) {
-        set(&mut self.events, run, number);
+    pub(crate) fn head(&mut self, run: &RunId, head: Head) {
+        set(&mut self.heads, run, head);
     }
 
     pub(crate) fn forget_notes(&mut self, run: &RunId) {
@@ -122,14 +133,21 @@ impl Scope<'_> {
         Ok(token)
     }
 
-    /// The number of a run's last event.
-    pub(crate) fn last_event(&mut self, run: &RunId) -> rusqlite::Result<u64> {
-        if let Some(number) = self.known.events.get(run) {
-            return Ok(*number);
+    /// Where a run's events end; `None` where it has none.
+    pub(crate) fn head(&mut self, run: &RunId) -> rusqlite::Result<Option<Head>> {
+        if let Some(head) = self.known.heads.get(run) {
+            return Ok(Some(*head));
         }
         self.transaction
-            .prepare_cached("SELECT COALESCE(MAX(number), 0) FROM event WHERE run = ?1")?
-            .query_row([run.as_str()], |row| row.get(0))
+            .prepare_cached("SELECT id, events, last FROM run WHERE name = ?1")?
+            .query_row([run.as_str()], |row| {
+                Ok(Head {
+                    id: row.get(0)?,
+                    events: row.get(1)?,
+                    last: row.get(2)?,
+                })
+            })
+            .optional()
     }
 
     /// The number of the last note on a call.

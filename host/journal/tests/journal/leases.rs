@@ -1,12 +1,10 @@
 //! Who has a run, who may take it, and that nobody else changes anything.
 
-use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::Barrier;
 
-use journal::{Journal, JournalError, Lease, Owner, monotonic_ms};
-use rustix::fs::{FlockOperation, flock};
+use journal::{Journal, JournalError, Lease, Owner, Standing, monotonic_ms};
 
 use crate::{lease, run};
 
@@ -50,10 +48,12 @@ fn tries(journal: &Journal, lease: &Lease) -> [Result<(), JournalError>; 6] {
     let notes = journal.notes(lease.run(), 1).unwrap().len() as u64;
     [
         journal
-            .append(lease, at, 0, &[b"late".to_vec()])
+            .append(lease, at, 0, Standing::Due, &[b"late".to_vec()])
             .map(|_| ()),
         // Also what would be a conflict: who has lost the run hears that first.
-        journal.append(lease, at + 1, 0, &[vec![]]).map(|_| ()),
+        journal
+            .append(lease, at + 1, 0, Standing::Due, &[vec![]])
+            .map(|_| ()),
         journal.note(lease, 1, notes + 1, &[b"late".to_vec()]),
         journal
             .renew(&lease.key(), monotonic_ms(), LENGTH_MS)
@@ -72,7 +72,9 @@ fn a_holder_that_stood_still_too_long_can_do_nothing_any_more() {
     );
     let now = monotonic_ms();
     let old = take(&frozen, "a", now).unwrap();
-    frozen.append(&old, 0, 0, &[b"one".to_vec()]).unwrap();
+    frozen
+        .append(&old, 0, 0, Standing::Due, &[b"one".to_vec()])
+        .unwrap();
     frozen.note(&old, 1, 1, &[b"asked".to_vec()]).unwrap();
 
     frozen
@@ -94,7 +96,9 @@ fn a_holder_that_stood_still_too_long_can_do_nothing_any_more() {
     // It goes, and takes nothing of the new holder's with it.
     drop(old);
     assert!(take(&frozen, "a", monotonic_ms()).is_err());
-    other.append(&new, 1, 0, &[b"two".to_vec()]).unwrap();
+    other
+        .append(&new, 1, 0, Standing::Due, &[b"two".to_vec()])
+        .unwrap();
     other.note(&new, 1, 2, &[b"answered".to_vec()]).unwrap();
     assert_eq!(
         frozen.notes(&run("a"), 1).unwrap()[1].body,
@@ -123,7 +127,9 @@ fn signs_of_life_of_dead_processes_are_taken_away_and_no_others() {
     journal.sweep().unwrap();
     let left = ["held.1", "held.1.effect", "held.2", "older"];
     assert_eq!(names(), left.map(str::to_owned).into());
-    journal.append(&held, 0, 0, &[b"one".to_vec()]).unwrap();
+    journal
+        .append(&held, 0, 0, Standing::Due, &[b"one".to_vec()])
+        .unwrap();
 }
 
 #[test]
@@ -144,27 +150,15 @@ fn nobody_takes_a_run_in_the_middle_of_an_effect() {
         "{refused:?}"
     );
     // Nothing of it is lost by the attempt.
-    frozen.append(&old, 0, 0, &[b"done".to_vec()]).unwrap();
+    frozen
+        .append(&old, 0, 0, Standing::Due, &[b"done".to_vec()])
+        .unwrap();
     drop(two);
     take(&other, "a", later).unwrap();
     assert!(matches!(
         frozen.effect(&old),
         Err(JournalError::Fenced { .. })
     ));
-}
-
-#[test]
-fn a_moat_that_knows_no_leases_keeps_its_run() {
-    let dir = tempfile::tempdir().unwrap();
-    let journal = Journal::open(dir.path()).unwrap();
-    std::fs::create_dir(dir.path().join("locks")).unwrap();
-    let old = File::create(dir.path().join("locks/a")).unwrap();
-    flock(&old, FlockOperation::LockExclusive).unwrap();
-    assert!(journal.is_driven(&run("a")));
-    let refused = take(&journal, "a", monotonic_ms());
-    assert!(matches!(refused, Err(JournalError::HeldByOlder { .. })));
-    drop(old);
-    take(&journal, "a", monotonic_ms()).unwrap();
 }
 
 /// The child of the test below.
@@ -233,11 +227,14 @@ fn many_threads_append_at_once_and_each_is_all_or_nothing_for_itself() {
                     let body = |part: &str| format!("{thread}/{round}/{part}").into_bytes();
                     if thread % 4 == 3 {
                         // Refused in the midst of the others' transaction.
-                        let stale = journal.append(&lease, 5, 0, &[body("x"), body("y")]);
+                        let stale =
+                            journal.append(&lease, 5, 0, Standing::Due, &[body("x"), body("y")]);
                         assert!(matches!(stale, Err(JournalError::Conflict { .. })));
                     } else {
                         let bodies = [body("one"), body("two")];
-                        let last = journal.append(&lease, round * 2, round, &bodies).unwrap();
+                        let last = journal
+                            .append(&lease, round * 2, round, Standing::Due, &bodies)
+                            .unwrap();
                         assert_eq!(last, round * 2 + 2);
                         journal.note(&lease, 1, round + 1, &[body("note")]).unwrap();
                     }
@@ -282,21 +279,24 @@ fn what_another_process_appends_is_seen_before_the_next_append() {
     );
     let now = monotonic_ms();
     let first = take(&one, "a", now).unwrap();
-    one.append(&first, 0, 0, &[b"1".to_vec()]).unwrap();
+    one.append(&first, 0, 0, Standing::Due, &[b"1".to_vec()])
+        .unwrap();
     let second = take(&two, "a", now + LENGTH_MS).unwrap();
-    two.append(&second, 1, 0, &[b"2".to_vec()]).unwrap();
+    two.append(&second, 1, 0, Standing::Due, &[b"2".to_vec()])
+        .unwrap();
     two.note(&second, 9, 1, &[b"n".to_vec()]).unwrap();
     drop(second);
     let third = take(&one, "a", now).unwrap();
     assert!(matches!(
-        one.append(&third, 1, 0, &[vec![]]),
+        one.append(&third, 1, 0, Standing::Due, &[vec![]]),
         Err(JournalError::Conflict { actual: 2, .. })
     ));
     assert!(matches!(
         one.note(&third, 9, 1, &[vec![]]),
         Err(JournalError::Conflict { actual: 1, .. })
     ));
-    one.append(&third, 2, 0, &[b"3".to_vec()]).unwrap();
+    one.append(&third, 2, 0, Standing::Due, &[b"3".to_vec()])
+        .unwrap();
     one.note(&third, 9, 2, &[b"m".to_vec()]).unwrap();
     assert!(one.note(&third, 10, 1, &[b"other call".to_vec()]).is_ok());
 }
@@ -311,10 +311,14 @@ fn a_seized_run_has_another_holder_at_once_and_an_effect_is_waited_for() {
     );
     let seize = || person.seize(&run("a"), &Owner::this(7), monotonic_ms(), LENGTH_MS);
     let old = lease(&driver, "a");
-    driver.append(&old, 0, 0, &[b"one".to_vec()]).unwrap();
+    driver
+        .append(&old, 0, 0, Standing::Due, &[b"one".to_vec()])
+        .unwrap();
     let effect = driver.effect(&old).unwrap();
     assert!(matches!(seize(), Err(JournalError::Frozen { .. })));
-    driver.append(&old, 1, 0, &[b"two".to_vec()]).unwrap();
+    driver
+        .append(&old, 1, 0, Standing::Due, &[b"two".to_vec()])
+        .unwrap();
     drop(effect);
     let new = seize().unwrap();
     assert!(new.token() > old.token());
@@ -324,7 +328,9 @@ fn a_seized_run_has_another_holder_at_once_and_an_effect_is_waited_for() {
             "{refused:?}"
         );
     }
-    person.append(&new, 2, 0, &[b"three".to_vec()]).unwrap();
+    person
+        .append(&new, 2, 0, Standing::Due, &[b"three".to_vec()])
+        .unwrap();
 }
 
 #[test]
@@ -335,7 +341,9 @@ fn who_follows_sees_each_event_once_and_in_its_order() {
         Journal::open(dir.path()).unwrap(),
     );
     let (a, b) = (lease(&journal, "a"), lease(&other, "b"));
-    journal.append(&a, 0, 0, &[b"1".to_vec()]).unwrap();
+    journal
+        .append(&a, 0, 0, Standing::Due, &[b"1".to_vec()])
+        .unwrap();
     let mut follow = other.follow(0).unwrap();
     let mut news = || {
         let mut seen = Vec::new();
@@ -346,9 +354,11 @@ fn who_follows_sees_each_event_once_and_in_its_order() {
     assert_eq!(news(), [("a".to_owned(), 1)]);
     assert!(news().is_empty());
     other
-        .append(&b, 0, 0, &[b"1".to_vec(), b"2".to_vec()])
+        .append(&b, 0, 0, Standing::Due, &[b"1".to_vec(), b"2".to_vec()])
         .unwrap();
-    journal.append(&a, 1, 0, &[b"2".to_vec()]).unwrap();
+    journal
+        .append(&a, 1, 0, Standing::Due, &[b"2".to_vec()])
+        .unwrap();
     let three = [
         ("b".to_owned(), 1),
         ("b".to_owned(), 2),

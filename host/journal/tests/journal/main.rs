@@ -8,12 +8,13 @@
 
 mod faults;
 mod leases;
+mod runs;
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 
 use flow::id::RunId;
-use journal::{Journal, JournalError, Lease, Owner, monotonic_ms};
+use journal::{Journal, JournalError, Lease, Owner, Standing, monotonic_ms};
 use proptest::prelude::*;
 
 fn run(name: &str) -> RunId {
@@ -37,9 +38,9 @@ proptest! {
         let lease = lease(&journal, "a");
         let mut after = 0;
         for batch in &batches {
-            let stale = after == 0 || matches!(journal.append(&lease, after - 1, 0, batch), Err(JournalError::Conflict { .. }));
+            let stale = after == 0 || matches!(journal.append(&lease, after - 1, 0, Standing::Due, batch), Err(JournalError::Conflict { .. }));
             prop_assert!(stale);
-            after = journal.append(&lease, after, 7, batch).unwrap();
+            after = journal.append(&lease, after, 7, Standing::Due, batch).unwrap();
         }
         let bodies: Vec<_> = batches.concat();
         let read = Journal::open(dir.path()).unwrap().read(&run("a"), 0).unwrap();
@@ -53,10 +54,12 @@ fn a_conflicting_append_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let journal = Journal::open(dir.path()).unwrap();
     let lease = lease(&journal, "a");
-    journal.append(&lease, 0, 1, &[b"one".to_vec()]).unwrap();
+    journal
+        .append(&lease, 0, 1, Standing::Due, &[b"one".to_vec()])
+        .unwrap();
     let other = Journal::open(dir.path()).unwrap();
     let error = other
-        .append(&lease, 0, 1, &[b"x".to_vec(), b"y".to_vec()])
+        .append(&lease, 0, 1, Standing::Due, &[b"x".to_vec(), b"y".to_vec()])
         .unwrap_err();
     assert!(matches!(
         error,
@@ -140,7 +143,13 @@ fn child_that_appends() {
     let mut after = journal.read(&run("a"), 0).unwrap().len() as u64;
     loop {
         after = journal
-            .append(&lease, after, 0, &[b"x".repeat(3000), b"y".to_vec()])
+            .append(
+                &lease,
+                after,
+                0,
+                Standing::Due,
+                &[b"x".repeat(3000), b"y".to_vec()],
+            )
             .unwrap();
         println!("\nacknowledged {after}");
     }
