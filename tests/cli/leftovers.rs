@@ -34,12 +34,13 @@ fn kept(house: &House, run: &str) -> (u64, u64) {
 
 /// As if all that has happened had happened so many days before.
 fn age(house: &House, days: u64) {
-    journal(house)
-        .execute(
-            "UPDATE event SET at_ms = at_ms - ?1",
-            [days * 24 * 3600 * 1000],
-        )
-        .unwrap();
+    for times in [
+        "UPDATE event SET at_ms = at_ms - ?1",
+        "UPDATE run SET first_at_ms = first_at_ms - ?1, last_at_ms = last_at_ms - ?1",
+    ] {
+        let changed = journal(house).execute(times, [days * 24 * 3600 * 1000]);
+        assert!(changed.unwrap() > 0);
+    }
 }
 
 /// Names in an export, and what was left out of it.

@@ -209,7 +209,7 @@ fn a_task_whose_state_nobody_can_tell_is_left_alone() {
         .unwrap();
     let body = br#"{"type":"from-a-later-moat"}"#.to_vec();
     journal
-        .append(&lease, events, 0, Standing::Due, &[body])
+        .append(&lease, events, 0, Standing::Part, &[body])
         .unwrap();
     drop((lease, journal));
     place.edit(|text| {

@@ -177,7 +177,7 @@ fn a_journal_of_an_older_moat_that_is_at_work_is_left_as_it_is() {
         let output = house.moat(args);
         assert!(!output.status.success());
         let says = format!(
-            "is of an older moat, which is at work on run {run} (process {}): wait until that has ended",
+            "is of an older moat, which is at work on run {run}, as process {}: wait until it has ended, or end it",
             std::process::id()
         );
         assert!(told(&output).contains(&says), "{}", told(&output));

@@ -167,7 +167,18 @@ fn drive(subject: &Subject, trial: &Trial) -> Driven {
             wrong.push(format!("it ended with {status}: {said}"));
             break;
         }
+        wrong.extend(missed(&world));
         command = next(subject, &world, &before, trial);
+    }
+    if met > 0 {
+        // What a moat leaves that is killed after its run has ended is there until the next is started, whatever for.
+        let (status, _, rest, said) = once(&world, world.moat(&["runs", "resume", "--all"]), None);
+        rests.push(rest);
+        if !status.success() {
+            wrong.push(format!(
+                "nothing was to be done, and it ended with {status}: {said}"
+            ));
+        }
     }
     wrong.extend(service(subject, &world));
     for rest in rests {
@@ -185,6 +196,15 @@ fn drive(subject: &Subject, trial: &Trial) -> Driven {
         calls,
         outcome,
     }
+}
+
+/// Whether the journal, by what it keeps of how runs stand, would have another run taken up again than people are told.
+fn missed(world: &World) -> Option<String> {
+    let standing = outcome::standing(world)?;
+    let waits = ["interrupted", "pending", "waiting-for-tasks"].contains(&standing.state.as_str());
+    let due = outcome::due(world);
+    let is_due = due.contains(&standing.run);
+    (is_due != waits).then(|| format!("{} and due: {is_due}, of {due:?}", standing.state))
 }
 
 /// The service that was deployed, if there is one, answers, and is then stopped.

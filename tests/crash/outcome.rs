@@ -76,7 +76,7 @@ pub fn of(world: &World, ordered: bool) -> (Outcome, Spent) {
     // By task, not by when it was begun.
     told.sort();
     found.insert("runs".into(), told.join("\n"));
-    found.insert("due".into(), due(world));
+    found.insert("due".into(), format!("{:?}", due(world).len()));
     repository(world, &mut found);
     mirror(world, &run, ordered, &mut found);
     let verified = world.moat(&["audit", "verify"]).output().unwrap();
@@ -100,10 +100,11 @@ pub fn of(world: &World, ordered: bool) -> (Outcome, Spent) {
     (found, spent)
 }
 
-/// The runs that the journal would have taken up again, by what it keeps of how they stand.
-fn due(world: &World) -> String {
+/// The runs that would be taken up again, by what the journal keeps of how they stand.
+pub fn due(world: &World) -> Vec<String> {
     let journal = Journal::open(&world.home()).unwrap();
-    format!("{} runs", journal.due().unwrap().len())
+    let due = journal.due().unwrap();
+    due.into_iter().map(|(run, _)| run.to_string()).collect()
 }
 
 /// A run's task, if it is that of one, its state, and its events.

@@ -10,6 +10,7 @@ use flow::money::Spend;
 use flow::run::{Action, End, Run, Stage, next};
 use flow::task::TaskEnd;
 use flow::verdict::Base;
+use journal::JournalError;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::task::JoinSet;
 
@@ -131,7 +132,11 @@ impl Nursery<'_> {
         let run = match begin(self.context, child) {
             Ok(run) => run,
             // Of what nobody can read nobody knows how it stands: it is left alone, and the others go on.
-            Err(error @ (DriveError::Unknown { .. } | DriveError::Illegal(_))) => {
+            Err(
+                error @ (DriveError::Unknown { .. }
+                | DriveError::Illegal(_)
+                | DriveError::Journal(JournalError::Damaged { .. })),
+            ) => {
                 self.failed.entry(child.clone()).or_insert(error);
                 return Ok(false);
             }

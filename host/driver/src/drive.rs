@@ -95,7 +95,7 @@ pub async fn drive_all(
 /// Runs that have something to do and that nobody drives, the oldest first. Those of tasks go with their parents.
 ///
 /// # Errors
-/// [`DriveError`] when the journal cannot be read; a run that this moat cannot read is left out.
+/// [`DriveError`] when the journal cannot be read. Of runs that another moat left, one that this moat does not understand may be left out.
 pub fn interrupted(house: &House) -> Result<Vec<RunId>, DriveError> {
     sweep_ended(house);
     let mut runs = survey::due(&house.journal)?;
@@ -257,8 +257,9 @@ async fn merge_turn(
 }
 
 /// What processes left that were killed right after their runs had ended: views, and signs of life. Nobody drives those runs again. And their
-/// transcripts, once they are old.
+/// transcripts, once they are old; and what was being compiled.
 pub(crate) fn sweep_ended(house: &House) {
+    house.sandbox.sweep();
     // What is left of them holds no base: a lease of one ends with its process.
     house.views.sweep();
     if let Err(error) = house.journal.sweep() {

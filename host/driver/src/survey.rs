@@ -3,8 +3,9 @@
 use flow::Run;
 use flow::id::RunId;
 use flow::run::{Action, next};
-use journal::{Journal, JournalError, Standing};
+use journal::{Journal, Standing};
 
+use crate::context::DriveError;
 use crate::ledger::load;
 
 /// How a run stands, for the journal to find it by.
@@ -14,23 +15,23 @@ pub(crate) fn standing(run: &Run) -> Standing {
     }
     match next(run) {
         Action::Perform(_) | Action::Park(_) | Action::Tend { .. } => Standing::Due,
-        Action::AwaitResume | Action::Nothing => Standing::Rests,
-        // Which gates need a person is a rule, and another moat may have another.
-        Action::AwaitAnswer { .. } => Standing::Unknown,
+        Action::AwaitAnswer { .. } | Action::AwaitResume | Action::Nothing => Standing::Rests,
     }
 }
 
 /// The runs that have something to do, the oldest first; those of tasks go with their parents.
 ///
-/// Events are read of those runs only of which the journal does not know how they stand: they wait for a person's answer, or were last driven by a
-/// moat that did not say. A run that this moat cannot read is left out.
-pub(crate) fn due(journal: &Journal) -> Result<Vec<RunId>, JournalError> {
+/// Events are read of those runs only of which the journal does not know how they stand: a moat that did not say, or that had other rules, was the
+/// last to drive them. Of these, one that this moat does not understand is left out.
+pub(crate) fn due(journal: &Journal) -> Result<Vec<RunId>, DriveError> {
     let (mut due, mut seen) = (Vec::new(), Vec::new());
     for (run, told) in journal.due()? {
         let stands = match told {
             Standing::Unknown => {
-                let Ok((state, _)) = load(journal, &run) else {
-                    continue;
+                let state = match load(journal, &run) {
+                    Ok((state, _)) => state,
+                    Err(DriveError::Unknown { .. } | DriveError::Illegal(_)) => continue,
+                    Err(error) => return Err(error),
                 };
                 let stands = standing(&state);
                 seen.push((run.clone(), state.events, stands));
@@ -42,7 +43,6 @@ pub(crate) fn due(journal: &Journal) -> Result<Vec<RunId>, JournalError> {
             due.push(run);
         }
     }
-    seen.retain(|(_, _, stands)| *stands != Standing::Unknown);
     if !seen.is_empty()
         && let Err(error) = journal.stand(seen)
     {

@@ -123,11 +123,13 @@ impl Views {
         grant: &Grant,
     ) -> Result<View, ViewError> {
         let means = self.chosen().await?.means;
-        View::make(parent, |directory| {
+        let made = View::make(parent, |directory| {
             view::part(grant, |part| {
                 (self.bases).worktree(mirror, tree, part, directory, means)
             })
-        })
+        });
+        self.sweep_what_is_new();
+        made
     }
 
     /// A whole tree that differs little from another, in a fresh directory below `parent`.
@@ -142,9 +144,18 @@ impl Views {
         like: &TreeId,
     ) -> Result<View, ViewError> {
         let means = self.chosen().await?.means;
-        View::make(parent, |directory| -> Result<Worktree, _> {
+        let made = View::make(parent, |directory| -> Result<Worktree, _> {
             (self.bases).worktree_like(mirror, tree, like, directory, means)
-        })
+        });
+        self.sweep_what_is_new();
+        made
+    }
+
+    /// A branch that moves while one process goes on and on leaves a base behind with each commit.
+    fn sweep_what_is_new(&self) {
+        if self.bases.have_grown() {
+            self.sweep();
+        }
     }
 
     /// Removes bases that are not worth their place; none that is in use.

@@ -17,4 +17,4 @@ pub mod task;
 pub mod verdict;
 
 pub use event::{Event, Recorded};
-pub use run::{Illegal, Run, apply, next};
+pub use run::{Illegal, RULES, Run, apply, next};

@@ -279,6 +279,10 @@ pub fn apply(run: Option<Run>, recorded: &Recorded) -> Result<Run, Illegal> {
     Ok(run)
 }
 
+/// The number of the rules, [`apply`] and [`next`]: raised with every change by which a run that an older moat left stands otherwise than it did,
+/// so that what is kept of how runs stand is looked at anew.
+pub const RULES: u32 = 1;
+
 /// Gives what is to be done now.
 pub fn next(run: &Run) -> Action {
     if let Stage::Ended(_) = run.stage {

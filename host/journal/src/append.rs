@@ -1,5 +1,6 @@
 //! Appending under a lease: events of a run, notes on its calls, and blobs.
 
+use flow::RULES;
 use flow::id::{Digest, RunId};
 use rusqlite::params;
 
@@ -56,14 +57,15 @@ pub(crate) fn events(
     scope
         .transaction
         .prepare_cached(
-            "UPDATE run SET events = ?2, last = ?3, last_at_ms = ?4, standing = ?5 WHERE id = ?1",
+            "UPDATE run SET events = ?2, last = ?3, last_at_ms = ?4, standing = ?5, rules = ?6 WHERE id = ?1",
         )?
         .execute(params![
             head.id,
             head.events,
             head.last,
             batch.at_ms,
-            batch.standing as u8
+            batch.standing as u8,
+            RULES
         ])?;
     scope.known.head(&lease.run, head);
     Ok(Ok(head.events))
@@ -74,7 +76,7 @@ fn begin(scope: &mut Scope<'_>, lease: &LeaseKey, at_ms: u64) -> rusqlite::Resul
     let id = scope
         .transaction
         .prepare_cached(
-            "INSERT INTO run (name, events, last, first_at_ms, last_at_ms, standing) VALUES (?1, 0, 0, ?2, ?2, 0)",
+            "INSERT INTO run (name, events, last, first_at_ms, last_at_ms, standing, rules) VALUES (?1, 0, 0, ?2, ?2, 0, 0)",
         )?
         .insert(params![lease.run.as_str(), at_ms])?;
     Ok(Head {
@@ -84,16 +86,16 @@ fn begin(scope: &mut Scope<'_>, lease: &LeaseKey, at_ms: u64) -> rusqlite::Resul
     })
 }
 
-/// Says how runs stand, each if it has no more events than this.
+/// Says how runs stand, each if it has as many events as this.
 pub(crate) fn standings(
     scope: &mut Scope<'_>,
     runs: &[(RunId, u64, Standing)],
 ) -> rusqlite::Result<Result<(), JournalError>> {
-    let mut update = scope
-        .transaction
-        .prepare_cached("UPDATE run SET standing = ?3 WHERE name = ?1 AND events = ?2")?;
+    let mut update = scope.transaction.prepare_cached(
+        "UPDATE run SET standing = ?3, rules = ?4 WHERE name = ?1 AND events = ?2",
+    )?;
     for (run, events, standing) in runs {
-        update.execute(params![run.as_str(), events, *standing as u8])?;
+        update.execute(params![run.as_str(), events, *standing as u8, RULES])?;
     }
     Ok(Ok(()))
 }

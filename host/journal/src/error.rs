@@ -59,8 +59,8 @@ pub enum JournalError {
     },
     /// The file is of an older moat that is at work on it: brought up to this format, it would be lost to that one in the middle of a run.
     #[error(
-        "{path} is of an older moat, which is at work on run {run}{}: wait until that has ended, or end it and resume the run with this one",
-        by.map_or(String::new(), |by| format!(" (process {})", by.pid))
+        "{path} is of an older moat, which is at work on run {run}, as {}; then this one goes on from there",
+        by.map_or("another process: wait until it has ended, or end it".to_owned(), |by| by.to_string())
     )]
     InUseByOlder {
         /// The file.

@@ -13,10 +13,8 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, TransactionBehavior};
 
-use flow::id::RunId;
-
 use crate::error::{JournalError, failure, unusable};
-use crate::lock::Locks;
+use crate::lock::{Held, Locks};
 
 /// What this version writes.
 pub(crate) const FORMAT: u32 = 3;
@@ -65,10 +63,11 @@ const STEPS: [&str; FORMAT as usize] = [
         last INTEGER NOT NULL,
         first_at_ms INTEGER NOT NULL,
         last_at_ms INTEGER NOT NULL,
-        standing INTEGER NOT NULL
+        standing INTEGER NOT NULL,
+        rules INTEGER NOT NULL
     );
-    INSERT INTO run (name, events, last, first_at_ms, last_at_ms, standing)
-        SELECT run, MAX(number), MAX(position), MIN(at_ms), MAX(at_ms), 0 FROM event_2 GROUP BY run ORDER BY MIN(position);
+    INSERT INTO run (name, events, last, first_at_ms, last_at_ms, standing, rules)
+        SELECT run, MAX(number), MAX(position), MIN(at_ms), MAX(at_ms), 0, 0 FROM event_2 GROUP BY run ORDER BY MIN(position);
     CREATE TABLE event (
         position INTEGER PRIMARY KEY,
         run INTEGER NOT NULL,
@@ -99,11 +98,7 @@ pub(crate) fn open(
             path: path.to_owned(),
             found,
         }),
-        Ok(Prepared::InUse(run)) => Err(JournalError::InUseByOlder {
-            path: path.to_owned(),
-            by: locks.keeper(&run),
-            run,
-        }),
+        Ok(Prepared::InUse(held)) => Err(held.error(path)),
         Err(error) => Err(failure(path, &error)),
     }
 }
@@ -112,8 +107,8 @@ enum Prepared {
     Ready,
     /// Of this format, which is newer than ours.
     Newer(u32),
-    /// Of an older one, and somebody drives this run.
-    InUse(RunId),
+    /// Of an older one, and somebody is at work with it, as far as can be told.
+    InUse(Held),
 }
 
 /// An empty file for its owner only, where there is none. One that is there is not opened past SQLite: closing it would give up the locks that
@@ -143,7 +138,7 @@ pub(crate) fn connect(path: &Path, patience: Duration) -> Result<Connection, Jou
     connect().map_err(|error| failure(path, &error))
 }
 
-/// Where it is not ready, nothing is written, also not what its log holds into the file.
+/// Of a newer format nothing is written, also not what its log holds into the file.
 fn prepare(
     connection: &mut Connection,
     patience: Duration,
@@ -156,9 +151,9 @@ fn prepare(
         return Ok(Prepared::Newer(found));
     }
     if (1..FORMAT).contains(&found)
-        && let Some(run) = locks.any_held()
+        && let Some(held) = locks.any_held()
     {
-        return Ok(Prepared::InUse(run));
+        return Ok(Prepared::InUse(held));
     }
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -170,9 +165,11 @@ fn prepare(
         if found > FORMAT {
             return Ok(Prepared::Newer(found));
         }
-        // It takes no run before this is done.
-        if let Some(run) = locks.any_held().filter(|_| found < FORMAT && found > 0) {
-            return Ok(Prepared::InUse(run));
+        // One of format 2 takes a run by writing, which waits for this. What one of format 1 appends after it fails, and is not done then.
+        if (1..FORMAT).contains(&found)
+            && let Some(held) = locks.any_held()
+        {
+            return Ok(Prepared::InUse(held));
         }
         for step in &STEPS[found as usize..] {
             transaction.execute_batch(step)?;

@@ -271,7 +271,7 @@ impl Journal {
         runs.into_iter().map(known).collect()
     }
 
-    /// Says how runs stand that nobody said it of, as their first so many events tell; nothing is said of a run that has other ones by now.
+    /// Says how runs stand, as whoever read their first so many events has it; nothing is said of a run that has more of them by now.
     ///
     /// # Errors
     /// [`JournalError`].

@@ -25,6 +25,29 @@ pub(crate) struct Locks {
     directory: PathBuf,
 }
 
+/// That somebody is at work.
+#[derive(Debug)]
+pub(crate) enum Held {
+    /// On this run; which process, where the system tells.
+    By { run: RunId, by: Option<Keeper> },
+    /// It cannot be told.
+    NotKnown(JournalError),
+}
+
+impl Held {
+    /// Why the file is left as it is.
+    pub(crate) fn error(self, path: &Path) -> JournalError {
+        match self {
+            Held::By { run, by } => JournalError::InUseByOlder {
+                path: path.to_owned(),
+                run,
+                by,
+            },
+            Held::NotKnown(error) => error,
+        }
+    }
+}
+
 /// How the name of a lease's second file ends.
 const EFFECT: &str = ".effect";
 
@@ -106,32 +129,39 @@ impl Locks {
         is_held(&self.path(run, token))
     }
 
-    /// A run that somebody has, whatever the version of that moat.
-    pub(crate) fn any_held(&self) -> Option<RunId> {
-        let names = self.names().unwrap_or_default();
+    /// What somebody holds, whatever the version of that moat; also what cannot be looked at, which may be held.
+    pub(crate) fn any_held(&self) -> Option<Held> {
+        let names = match self.names() {
+            Ok(names) => names,
+            Err(error) => return Some(Held::NotKnown(error)),
+        };
         let leases = names.iter().filter(|name| !name.ends_with(EFFECT));
-        let mut held = leases.filter(|name| {
-            let path = self.directory.join(name);
-            // A look, also another's, keeps it for microseconds.
-            (0..LOOKS).all(|look| {
-                if look > 0 {
-                    std::thread::sleep(LOOK);
-                }
-                is_held(&path)
-            })
-        });
-        held.find_map(|name| name.split('.').next()?.parse().ok())
+        leases.filter_map(|name| self.held(name)).next()
     }
 
-    /// The process that has this run.
-    pub(crate) fn keeper(&self, run: &RunId) -> Option<Keeper> {
-        let names = self.names().unwrap_or_default();
-        let of_run = names.iter().filter(|name| {
-            let (name_of, _) = name.split_once('.').unwrap_or((name, ""));
-            name_of == run.as_str() && !name.ends_with(EFFECT)
-        });
-        let files = of_run.filter_map(|name| File::open(self.directory.join(name)).ok());
-        files.filter_map(|file| keeper::of_lock(&file)).next()
+    fn held(&self, name: &str) -> Option<Held> {
+        let run = name.split('.').next()?.parse().ok()?;
+        let path = self.directory.join(name);
+        // A look, also another's, keeps it for microseconds.
+        for look in 0..LOOKS {
+            if look > 0 {
+                std::thread::sleep(LOOK);
+            }
+            let file = match File::open(&path) {
+                Ok(file) => file,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
+                Err(error) => return Some(Held::NotKnown(unusable(&path, &error))),
+            };
+            match flock(&file, FlockOperation::NonBlockingLockShared) {
+                Ok(()) => return None,
+                Err(_) if look + 1 < LOOKS => {}
+                Err(_) => {
+                    let by = keeper::of_lock(&file);
+                    return Some(Held::By { run, by });
+                }
+            }
+        }
+        None
     }
 
     /// Keeps whoever takes the run over waiting, until it is dropped.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use flow::RULES;
 use flow::id::RunId;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
@@ -53,10 +54,11 @@ pub struct RunSummary {
     pub last_at_ms: u64,
 }
 
-/// How a run stands, as whoever appended to it last said: kept beside its events, so that runs are found by it without reading those.
+/// How a run stands, as whoever appended to it last said: kept beside its events, so that runs are found by it without reading those. What was
+/// said by other [rules](flow::RULES) than this moat's is not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// Nobody said, or it cannot be said for long: the events tell.
+    /// Nobody said: the events tell.
     Unknown = 0,
     /// It has something to do.
     Due = 1,
@@ -72,6 +74,8 @@ pub(crate) fn events(
     run: &RunId,
     after: u64,
 ) -> rusqlite::Result<Result<Vec<Stored>, u64>> {
+    // Each read alone would be a transaction of its own.
+    let _one = connection.unchecked_transaction()?;
     let head: Option<(i64, u64, u64)> = connection
         .prepare_cached("SELECT id, events, last FROM run WHERE name = ?1")?
         .query_row([run.as_str()], |row| {
@@ -107,10 +111,12 @@ pub(crate) fn events(
 
 /// The runs that are due, and those that may be, the oldest first.
 pub(crate) fn due(connection: &Connection) -> rusqlite::Result<Vec<(String, Standing)>> {
-    let mut select = connection
-        .prepare_cached("SELECT name, standing FROM run WHERE standing IN (?1, ?2) ORDER BY id")?;
-    let rows = select.query_map([Standing::Due as u8, Standing::Unknown as u8], |row| {
-        let standing = match row.get::<_, u8>(1)? == Standing::Due as u8 {
+    let mut select = connection.prepare_cached(
+        "SELECT name, standing = ?1 AND rules = ?3 FROM run WHERE standing IN (?1, ?2) OR rules <> ?3 ORDER BY id",
+    )?;
+    let (due, unknown) = (Standing::Due as u8, Standing::Unknown as u8);
+    let rows = select.query_map(params![due, unknown, RULES], |row| {
+        let standing = match row.get(1)? {
             true => Standing::Due,
             false => Standing::Unknown,
         };
@@ -211,14 +217,21 @@ impl Names<'_> {
         use std::collections::hash_map::Entry;
         let name = match self.known.entry(id) {
             Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(place) => place.insert(
-                self.connection
+            Entry::Vacant(place) => {
+                let name = self
+                    .connection
                     .prepare_cached("SELECT name FROM run WHERE id = ?1")?
-                    .query_row([id], |row| row.get(0))?,
-            ),
+                    .query_row([id], |row| row.get(0));
+                place.insert(name.optional()?.ok_or_else(ownerless)?)
+            }
         };
         Ok(name)
     }
+}
+
+fn ownerless() -> rusqlite::Error {
+    let corrupt = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+    rusqlite::Error::SqliteFailure(corrupt, Some("there are events of no run".into()))
 }
 
 /// A run's id as text, and the rest of its summary.

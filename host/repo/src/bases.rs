@@ -1,8 +1,11 @@
 //! Base directories: what runs see of a tree is written out once for the whole machine, as `<tree>-<part>/tree` on a [`Shelf`], and shared by all
-//! their worktrees.
+//! their worktrees. Files that a base has in common with another are the same files: a branch that moves by a commit has a new base for the price
+//! of its directories.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use flow::id::TreeId;
 
@@ -28,10 +31,15 @@ impl Part<'_> {
     };
 }
 
+/// What a file takes of a disk beside its content: the rest of its last block, its inode, its name. Files of projects are small, and it is most of
+/// what they take.
+const FILE_BYTES: u64 = 4096;
+
 /// The base directories of one machine.
 #[derive(Debug, Clone)]
 pub struct Bases {
     shelf: Shelf,
+    grown: Arc<AtomicBool>,
 }
 
 /// A base directory in use: as long as this lives, nobody removes it.
@@ -46,6 +54,7 @@ impl Bases {
     pub fn at(root: &Path) -> Bases {
         Bases {
             shelf: Shelf::at(root, |base| fs::remove_dir_all(base)),
+            grown: Arc::default(),
         }
     }
 
@@ -68,14 +77,35 @@ impl Bases {
         part: &Part<'_>,
     ) -> Result<Base, StoreError> {
         let lease = self.shelf.lease(&part.key(tree)?, |directory| {
-            let written = mirror.materialise(tree, &directory.join("tree"), part.keep)?;
+            let like = self.like(mirror, part);
+            let like = like.as_ref().map(|(tree, base)| (tree, base.path()));
+            let written =
+                mirror.materialise_from(tree, &directory.join("tree"), part.keep, like)?;
             warn(&written);
-            Ok(written.bytes)
+            self.grown.store(true, Ordering::Relaxed);
+            // As much as it would be alone: what it shares stays for as long as one of those that share it.
+            Ok(written.bytes + FILE_BYTES * written.files)
         })?;
-        Ok(Base {
-            tree: lease.directory().join("tree"),
-            _lease: lease,
-        })
+        Ok(Base::of(lease))
+    }
+
+    /// The base of the same part of another tree of this repository that was used last.
+    fn like(&self, mirror: &Mirror, part: &Part<'_>) -> Option<(TreeId, Base)> {
+        let own = |(name, lease): (String, Lease)| {
+            let tree: TreeId = name
+                .strip_suffix(part.name)?
+                .strip_suffix('-')?
+                .parse()
+                .ok()?;
+            let is_here = mirror.has_tree(&tree).unwrap_or(false);
+            is_here.then(|| (tree, Base::of(lease)))
+        };
+        self.shelf.recent().ok()?.find_map(own)
+    }
+
+    /// Whether one was written since this was last asked: a reason to look whether there are too many.
+    pub fn have_grown(&self) -> bool {
+        self.grown.swap(false, Ordering::Relaxed)
     }
 
     /// Removes bases that nobody uses and that are too many. One in use stays, whatever its age.
@@ -100,6 +130,13 @@ impl Part<'_> {
 }
 
 impl Base {
+    fn of(lease: Lease) -> Base {
+        Base {
+            tree: lease.directory().join("tree"),
+            _lease: lease,
+        }
+    }
+
     /// The directory that holds its files. It must not be changed.
     pub fn path(&self) -> &Path {
         &self.tree

@@ -71,9 +71,7 @@ impl Cache {
     /// A directory of its own for one compilation; those of processes that died are removed.
     pub(crate) fn draft(&self) -> Result<Draft, Error> {
         // One process at a time: none sees another's before it is held.
-        let directory = fs::File::open(&self.directory)?;
-        directory.lock()?;
-        self.sweep()?;
+        let _one = self.swept()?;
         let path = self.directory.join(unique(DRAFT)?);
         fs::DirBuilder::new().mode(0o700).create(&path)?;
         let held = fs::File::open(&path)?;
@@ -81,7 +79,10 @@ impl Cache {
         Ok(Draft { path, _held: held })
     }
 
-    fn sweep(&self) -> Result<(), Error> {
+    /// Removes what processes that died left, and keeps all others from making anything until what is returned is dropped.
+    pub(crate) fn swept(&self) -> Result<fs::File, Error> {
+        let directory = fs::File::open(&self.directory)?;
+        directory.lock()?;
         for entry in fs::read_dir(&self.directory)? {
             let entry = entry?;
             if !entry.file_name().to_string_lossy().starts_with(DRAFT) {
@@ -97,7 +98,7 @@ impl Cache {
                 tracing::warn!(path = %entry.path().display(), %error, "an abandoned draft is left");
             }
         }
-        Ok(())
+        Ok(directory)
     }
 
     /// The compiled component, if it is there and whole.
@@ -221,6 +222,9 @@ mod tests {
         let dead = dir.path().join("compiling-1");
         fs::create_dir_all(dead.join("out")).unwrap();
         let other = Cache::open(dir.path()).unwrap().draft().unwrap();
+        assert!(!dead.exists() && living.path().exists() && other.path().exists());
+        fs::create_dir_all(dead.join("out")).unwrap();
+        drop(cache.swept().unwrap());
         assert!(!dead.exists() && living.path().exists() && other.path().exists());
     }
 }

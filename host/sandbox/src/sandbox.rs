@@ -97,6 +97,13 @@ impl Sandbox {
         })
     }
 
+    /// Takes away what processes left that were killed while they compiled. What cannot be taken away is tried again when something is compiled.
+    pub fn sweep(&self) {
+        if let Err(error) = self.cache.swept() {
+            tracing::warn!(%error, "drafts of compilations are left");
+        }
+    }
+
     /// Checks a component against a grant and compiles it in a bounded worker, or finds it compiled.
     ///
     /// # Errors

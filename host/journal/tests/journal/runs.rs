@@ -204,3 +204,57 @@ fn an_event_that_is_missing_is_named() {
     assert_eq!(journal.read(&run("a"), 2).unwrap().len(), 1);
     assert_eq!(journal.read(&run("b"), 0).unwrap().len(), 3);
 }
+
+#[test]
+fn what_was_said_by_other_rules_is_not_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(dir.path()).unwrap();
+    for (name, standing) in [("a", Standing::Due), ("b", Standing::Rests)] {
+        let held = lease(&journal, name);
+        journal.append(&held, 0, 0, standing, &[vec![]]).unwrap();
+    }
+    assert_eq!(journal.due().unwrap(), [(run("a"), Standing::Due)]);
+    let raw = Connection::open(dir.path().join("journal.sqlite")).unwrap();
+    raw.execute("UPDATE run SET rules = 9999", []).unwrap();
+    let unknown = |name| (run(name), Standing::Unknown);
+    assert_eq!(journal.due().unwrap(), [unknown("a"), unknown("b")]);
+    journal.stand(vec![(run("b"), 1, Standing::Rests)]).unwrap();
+    assert_eq!(journal.due().unwrap(), [unknown("a")]);
+}
+
+/// Of either format: that of a lease, and that of a moat which knows none.
+#[test]
+fn a_journal_of_an_older_format_is_left_alone_while_somebody_is_at_work_or_may_be() {
+    use std::os::unix::fs::symlink;
+
+    let dir = tempfile::tempdir().unwrap();
+    format_2(dir.path(), &[("a", 1, vec![])]);
+    let locks = dir.path().join("locks");
+    std::fs::create_dir(&locks).unwrap();
+    let format = || -> u32 {
+        Connection::open(dir.path().join("journal.sqlite"))
+            .unwrap()
+            .pragma_query_value(None, "user_version", |row| row.get(0))
+            .unwrap()
+    };
+    for name in ["a", "a.7"] {
+        let file = std::fs::File::create(locks.join(name)).unwrap();
+        file.lock().unwrap();
+        let refused = Journal::open(dir.path()).unwrap_err();
+        assert!(
+            matches!(&refused, JournalError::InUseByOlder { run: held, by: Some(by), .. }
+                if *held == run("a") && by.pid == std::process::id()),
+            "{refused}"
+        );
+    }
+    symlink(locks.join("a.8"), locks.join("a.8")).unwrap();
+    let refused = Journal::open(dir.path()).unwrap_err();
+    assert!(
+        matches!(&refused, JournalError::Unusable { .. }),
+        "{refused}"
+    );
+    assert_eq!(format(), 2);
+    std::fs::remove_file(locks.join("a.8")).unwrap();
+    Journal::open(dir.path()).unwrap();
+    assert_eq!(format(), 3);
+}

@@ -17,6 +17,9 @@ const NOTHING: Keep = Keep {
     bytes_max: 0,
 };
 
+/// What a file is counted for beside its content.
+const BLOCK: u64 = 4096;
+
 struct Place {
     fixture: Fixture,
     tree: TreeId,
@@ -90,6 +93,9 @@ fn a_base_is_written_once_and_shared() {
     assert!(inodes.iter().all(|(ino, _)| *ino == inodes[0].0));
     let seen = snapshot(inodes[0].1.path());
     assert_eq!((&*seen["a"], &*seen["dir/b"], seen.len()), ("1", "2", 3));
+    assert!(place.bases.have_grown() && !place.bases.have_grown());
+    drop(place.lease(&Part::ALL));
+    assert!(!place.bases.have_grown(), "one that is there is no growth");
     let part = Part {
         name: "some",
         keep: &|path, _| path != "a",
@@ -125,7 +131,7 @@ fn one_in_use_is_never_removed() {
     drop(second);
     let removed = Swept {
         removed: 1,
-        bytes: 2,
+        bytes: 2 * (1 + BLOCK),
         left: 0,
     };
     assert_eq!(place.bases.sweep(NOTHING).unwrap(), removed);
@@ -164,17 +170,31 @@ fn age_and_space_decide_what_goes_the_longest_unused_first() {
         idle_max: Duration::from_secs(seconds),
         bytes_max,
     };
-    assert_eq!(place.bases.sweep(keep(5_000, 6)).unwrap().removed, 0);
-    assert_eq!(place.bases.sweep(keep(5_000, 5)).unwrap().removed, 1);
+    assert_eq!(
+        place
+            .bases
+            .sweep(keep(5_000, 6 * (1 + BLOCK)))
+            .unwrap()
+            .removed,
+        0
+    );
+    assert_eq!(
+        place
+            .bases
+            .sweep(keep(5_000, 6 * (1 + BLOCK) - 1))
+            .unwrap()
+            .removed,
+        1
+    );
     assert_eq!(left(), ["second", "third"]);
-    assert_eq!(place.bases.sweep(keep(850, 100)).unwrap().removed, 1);
+    assert_eq!(place.bases.sweep(keep(850, 10 * BLOCK)).unwrap().removed, 1);
     assert_eq!(left(), ["third"]);
     // A use makes it young again.
     drop(place.lease(&Part {
         name: "third",
         ..Part::ALL
     }));
-    assert_eq!(place.bases.sweep(keep(100, 100)).unwrap().removed, 0);
+    assert_eq!(place.bases.sweep(keep(100, 10 * BLOCK)).unwrap().removed, 0);
 }
 
 #[test]
@@ -260,4 +280,62 @@ fn hold(directory: &Path) -> ! {
     loop {
         std::thread::park();
     }
+}
+
+/// What a base has in common with the one before it are the same files, by the same part only; the two differ in nothing but what differs.
+#[test]
+fn the_base_of_a_tree_that_differs_little_is_written_where_it_differs() {
+    let mut place = Place::new();
+    let part = || Part {
+        name: "part",
+        keep: &|path, _| path != "dir/hidden",
+    };
+    let (first, whole) = (place.lease(&part()), place.lease(&Part::ALL));
+    place
+        .fixture
+        .commit(&[("dir/c", "new"), ("dir/hidden", "-"), ("a", "other")]);
+    let (_, tree) = place.fixture.fetch();
+    let old = std::mem::replace(&mut place.tree, tree);
+    let second = place.lease(&part());
+    let ino = |base: &Base, path: &str| fs::metadata(base.path().join(path)).unwrap().ino();
+    assert_eq!(ino(&first, "dir/b"), ino(&second, "dir/b"));
+    assert_ne!(ino(&whole, "dir/b"), ino(&second, "dir/b"));
+    assert_eq!(fs::read_to_string(first.path().join("a")).unwrap(), "1");
+    assert_eq!(snapshot(first.path()).len(), 3);
+    let seen = snapshot(second.path());
+    assert_eq!(
+        (&*seen["a"], &*seen["dir/b"], &*seen["dir/c"], seen.len()),
+        ("other", "2", "new", 4)
+    );
+    // Whoever has the first is not in the way of its end, and the second does not depend on it.
+    drop((first, whole));
+    let left = Swept {
+        removed: 2,
+        bytes: 4 * (1 + BLOCK),
+        left: 1,
+    };
+    assert_eq!(place.bases.sweep(NOTHING).unwrap(), left);
+    assert_eq!(snapshot(second.path()), seen);
+    place.tree = old;
+    assert_eq!(snapshot(place.lease(&part()).path()).len(), 3);
+}
+
+/// A file whose mode changed, one that became a directory, and a directory that became a link are not what they were.
+#[test]
+fn what_is_of_another_kind_is_not_taken_for_the_same() {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    let mut place = Place::new();
+    let first = place.lease(&Part::ALL);
+    let user = place.fixture.user();
+    fs::set_permissions(user.join("a"), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::remove_dir_all(user.join("dir")).unwrap();
+    symlink("a", user.join("dir")).unwrap();
+    place.fixture.commit(&[]);
+    let (_, tree) = place.fixture.fetch();
+    place.tree = tree;
+    let second = place.lease(&Part::ALL);
+    let mode = |base: &Base| fs::metadata(base.path().join("a")).unwrap().mode() & 0o111;
+    assert_eq!((mode(&first), mode(&second)), (0, 0o111));
+    assert!(second.path().join("dir").is_symlink() && first.path().join("dir").is_dir());
 }
