@@ -143,7 +143,7 @@ fn next(subject: &Subject, world: &World, before: &Before, trial: &Trial) -> Opt
 fn drive(subject: &Subject, trial: &Trial) -> Driven {
     let (world, before) = (subject.world(trial.warm), Before::of(subject));
     let (mut met, mut wrong, mut calls) = (0, Vec::new(), Vec::new());
-    let mut rests = Vec::new();
+    let (mut rests, mut died) = (Vec::new(), false);
     let mut command = Some(world.run());
     for turn in 0..STARTS_MAX {
         let Some(started) = command else { break };
@@ -157,7 +157,9 @@ fn drive(subject: &Subject, trial: &Trial) -> Driven {
         if said.contains("panicked") {
             wrong.push(format!("it panicked: {said}"));
         }
+        died = false;
         if status.success() {
+            wrong.extend(missed(&world));
             break;
         }
         let is_killed = seen.met && point.is_some_and(|point| point.moment.kills());
@@ -167,18 +169,9 @@ fn drive(subject: &Subject, trial: &Trial) -> Driven {
             wrong.push(format!("it ended with {status}: {said}"));
             break;
         }
+        died = is_killed;
         wrong.extend(missed(&world));
         command = next(subject, &world, &before, trial);
-    }
-    if met > 0 {
-        // What a moat leaves that is killed after its run has ended is there until the next is started, whatever for.
-        let (status, _, rest, said) = once(&world, world.moat(&["runs", "resume", "--all"]), None);
-        rests.push(rest);
-        if !status.success() {
-            wrong.push(format!(
-                "nothing was to be done, and it ended with {status}: {said}"
-            ));
-        }
     }
     wrong.extend(service(subject, &world));
     for rest in rests {
@@ -186,6 +179,9 @@ fn drive(subject: &Subject, trial: &Trial) -> Driven {
             wrong.push("a process is left".into());
             subject.stop_strays();
         }
+    }
+    if died {
+        wrong.extend(swept(&world));
     }
     let (outcome, spent) = outcome::of(&world, subject.is_ordered());
     Driven {
@@ -196,6 +192,15 @@ fn drive(subject: &Subject, trial: &Trial) -> Driven {
         calls,
         outcome,
     }
+}
+
+/// What a moat leaves that is killed after its run has ended is there until the next one looks for something to do, in vain.
+fn swept(world: &World) -> Option<String> {
+    let (status, _, rest, said) = once(world, world.moat(&["runs", "resume", "--all"]), None);
+    let is_quiet = status.success() && said.contains("no run was interrupted");
+    let is_gone = rest.is_gone_within(DYING);
+    (!is_quiet || !is_gone)
+        .then(|| format!("nothing was to be done, and it ended with {status}: {said}"))
 }
 
 /// Whether the journal, by what it keeps of how runs stand, would have another run taken up again than people are told.

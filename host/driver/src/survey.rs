@@ -3,7 +3,7 @@
 use flow::Run;
 use flow::id::RunId;
 use flow::run::{Action, next};
-use journal::{Journal, Standing};
+use journal::{Journal, JournalError, Standing};
 
 use crate::context::DriveError;
 use crate::ledger::load;
@@ -31,6 +31,14 @@ pub(crate) fn due(journal: &Journal) -> Result<Vec<RunId>, DriveError> {
                 let state = match load(journal, &run) {
                     Ok((state, _)) => state,
                     Err(DriveError::Unknown { .. } | DriveError::Illegal(_)) => continue,
+                    // One that has lost an event is no reason to leave the others.
+                    Err(
+                        error @ (DriveError::NoSuchRun { .. }
+                        | DriveError::Journal(JournalError::Damaged { .. })),
+                    ) => {
+                        tracing::warn!(%run, %error, "a run is left out");
+                        continue;
+                    }
                     Err(error) => return Err(error),
                 };
                 let stands = standing(&state);

@@ -154,11 +154,12 @@ impl Locks {
             };
             match flock(&file, FlockOperation::NonBlockingLockShared) {
                 Ok(()) => return None,
-                Err(_) if look + 1 < LOOKS => {}
-                Err(_) => {
+                Err(Errno::WOULDBLOCK) if look + 1 < LOOKS => {}
+                Err(Errno::WOULDBLOCK) => {
                     let by = keeper::of_lock(&file);
                     return Some(Held::By { run, by });
                 }
+                Err(errno) => return Some(Held::NotKnown(unusable(&path, &errno.into()))),
             }
         }
         None

@@ -1,6 +1,5 @@
 //! Base directories: what runs see of a tree is written out once for the whole machine, as `<tree>-<part>/tree` on a [`Shelf`], and shared by all
-//! their worktrees. Files that a base has in common with another are the same files: a branch that moves by a commit has a new base for the price
-//! of its directories.
+//! their worktrees. No file of one is a file of another as well: how many names a file has, and when that changed, is seen in every view.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -76,34 +75,21 @@ impl Bases {
         tree: &TreeId,
         part: &Part<'_>,
     ) -> Result<Base, StoreError> {
+        let mut tried = false;
         let lease = self.shelf.lease(&part.key(tree)?, |directory| {
-            let like = self.like(mirror, part);
-            let like = like.as_ref().map(|(tree, base)| (tree, base.path()));
-            let written =
-                mirror.materialise_from(tree, &directory.join("tree"), part.keep, like)?;
+            tried = true;
+            let written = mirror.materialise(tree, &directory.join("tree"), part.keep)?;
             warn(&written);
-            self.grown.store(true, Ordering::Relaxed);
-            // As much as it would be alone: what it shares stays for as long as one of those that share it.
             Ok(written.bytes + FILE_BYTES * written.files)
-        })?;
-        Ok(Base::of(lease))
+        });
+        // Also one that failed: what is there of it takes room, and it may be that there was none.
+        if tried {
+            self.grown.store(true, Ordering::Relaxed);
+        }
+        Ok(Base::of(lease?))
     }
 
-    /// The base of the same part of another tree of this repository that was used last.
-    fn like(&self, mirror: &Mirror, part: &Part<'_>) -> Option<(TreeId, Base)> {
-        let own = |(name, lease): (String, Lease)| {
-            let tree: TreeId = name
-                .strip_suffix(part.name)?
-                .strip_suffix('-')?
-                .parse()
-                .ok()?;
-            let is_here = mirror.has_tree(&tree).unwrap_or(false);
-            is_here.then(|| (tree, Base::of(lease)))
-        };
-        self.shelf.recent().ok()?.find_map(own)
-    }
-
-    /// Whether one was written since this was last asked: a reason to look whether there are too many.
+    /// Whether one was written, or tried, since this was last asked: a reason to look whether there are too many.
     pub fn have_grown(&self) -> bool {
         self.grown.swap(false, Ordering::Relaxed)
     }

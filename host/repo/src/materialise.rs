@@ -1,6 +1,5 @@
 //! Writes a tree as a plain directory: no `.git`, bytes as they are, through directory handles.
 
-use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write;
@@ -13,7 +12,7 @@ use std::thread;
 
 use flow::id::TreeId;
 use git2::{ObjectType, Odb, Oid};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir};
+use rustix::fs::{CWD, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 
 use crate::error::{Doing, StoreError};
@@ -84,23 +83,10 @@ impl Mirror {
         directory: &Path,
         keep: &dyn Fn(&str, EntryKind) -> bool,
     ) -> Result<Materialised, StoreError> {
-        self.materialise_from(tree, directory, keep, None)
-    }
-
-    /// The same, with what another tree was written to by the same `keep`: a file that is alike there gets a second name instead of being
-    /// written again. Neither of the two may be changed from then on.
-    pub(crate) fn materialise_from(
-        &self,
-        tree: &TreeId,
-        directory: &Path,
-        keep: &dyn Fn(&str, EntryKind) -> bool,
-        like: Option<(&TreeId, &Path)>,
-    ) -> Result<Materialised, StoreError> {
         let root = objects::oid(tree.as_str())?;
         let repo = self.repository()?;
         let odb = repo.odb().doing("open the objects")?;
         let handle = Arc::new(open_empty(directory)?);
-        let like = like.and_then(|(tree, directory)| Like::at(&odb, tree, directory));
 
         let count = thread::available_parallelism()
             .map_or(2, usize::from)
@@ -123,8 +109,7 @@ impl Mirror {
                 done: Materialised::default(),
                 bounds: Bounds::new(root),
             };
-            let mut on_disk = directory.to_path_buf();
-            let planned = plan.directory(root, &handle, like.as_ref(), &mut on_disk, "", 0);
+            let planned = plan.directory(root, &handle, &mut directory.to_path_buf(), "", 0);
             let Plan {
                 sender, mut done, ..
             } = plan;
@@ -212,7 +197,6 @@ impl Plan<'_> {
         &mut self,
         id: Oid,
         handle: &Arc<OwnedFd>,
-        like: Option<&Like>,
         on_disk: &mut PathBuf,
         path: &str,
         depth: usize,
@@ -248,9 +232,7 @@ impl Plan<'_> {
                         .map_err(failed)?;
                     let inner = rustix::fs::openat(handle, name, DIRECTORY, Mode::empty())
                         .map_err(failed)?;
-                    let like = like.and_then(|like| like.inner(self.odb, name));
-                    let inner = Arc::new(inner);
-                    self.directory(item.id, &inner, like.as_ref(), on_disk, &child, depth + 1)?;
+                    self.directory(item.id, &Arc::new(inner), on_disk, &child, depth + 1)?;
                     on_disk.pop();
                 }
                 EntryKind::Symlink => {
@@ -261,11 +243,6 @@ impl Plan<'_> {
                     self.done.bytes += target.len() as u64;
                 }
                 EntryKind::File { executable } => {
-                    if let Some(bytes) = like.and_then(|like| like.link(&item, handle)) {
-                        self.done.files += 1;
-                        self.done.bytes += bytes;
-                        continue;
-                    }
                     files.push((item.name, item.id, executable));
                     if files.len() == BATCH_FILES_MAX {
                         self.send(handle, on_disk, std::mem::take(&mut files));
@@ -287,47 +264,6 @@ impl Plan<'_> {
             path: path.to_path_buf(),
             files,
         });
-    }
-}
-
-/// A directory that another tree was written to. What cannot be had from it is written.
-struct Like {
-    items: HashMap<Vec<u8>, Item>,
-    handle: OwnedFd,
-}
-
-impl Like {
-    fn at(odb: &Odb<'_>, tree: &TreeId, directory: &Path) -> Option<Like> {
-        let handle = rustix::fs::openat(CWD, directory, DIRECTORY, Mode::empty()).ok()?;
-        Like::of(odb, objects::oid(tree.as_str()).ok()?, handle)
-    }
-
-    fn of(odb: &Odb<'_>, tree: Oid, handle: OwnedFd) -> Option<Like> {
-        let items = tree::read(odb, tree).ok()?;
-        let items = items.into_iter().map(|item| (item.name.clone(), item));
-        Some(Like {
-            items: items.collect(),
-            handle,
-        })
-    }
-
-    fn inner(&self, odb: &Odb<'_>, name: &str) -> Option<Like> {
-        let item = self.items.get(name.as_bytes())?;
-        let is_directory = item.kind() == EntryKind::Directory;
-        is_directory.then_some(())?;
-        let handle = rustix::fs::openat(&self.handle, name, DIRECTORY, Mode::empty()).ok()?;
-        Like::of(odb, item.id, handle)
-    }
-
-    /// Gives a file that is the same here a second name there, and says how many bytes it has.
-    fn link(&self, item: &Item, directory: &OwnedFd) -> Option<u64> {
-        let own = self.items.get(&item.name)?;
-        let is_same = own.id == item.id && own.kind() == item.kind();
-        is_same.then_some(())?;
-        let name: &OsStr = OsStrExt::from_bytes(&item.name);
-        rustix::fs::linkat(&self.handle, name, directory, name, AtFlags::empty()).ok()?;
-        let stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
-        u64::try_from(stat.st_size).ok()
     }
 }
 

@@ -154,14 +154,6 @@ impl Mirror {
             .is_ok())
     }
 
-    /// Whether the mirror holds a tree.
-    pub(crate) fn has_tree(&self, tree: &TreeId) -> Result<bool, StoreError> {
-        Ok(self
-            .repository()?
-            .find_tree(objects::oid(tree.as_str())?)
-            .is_ok())
-    }
-
     /// Whether `ancestor` is `commit` or one of its ancestors.
     pub fn is_ancestor(&self, ancestor: &CommitId, commit: &CommitId) -> Result<bool, StoreError> {
         let repo = self.repository()?;

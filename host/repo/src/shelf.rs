@@ -114,29 +114,7 @@ impl Shelf {
         }
     }
 
-    /// What is there and whole, the last used first, each taken when it is asked for. One that somebody makes or removes is left out: nobody is
-    /// waited for, so that whoever holds one may ask.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub fn recent(&self) -> Result<impl Iterator<Item = (String, Lease)>, StoreError> {
-        let mut found = self.found()?;
-        found.retain(|one| one.bytes > 0);
-        found.sort_by_key(|one| std::cmp::Reverse(one.used));
-        Ok(found.into_iter().filter_map(|one| {
-            let lock = self.lock(&one.name);
-            let lock = locked(&lock, FlockOperation::NonBlockingLockShared).ok()??;
-            let directory = self.root.join(&one.name);
-            whole(&directory).ok()??;
-            let lease = Lease {
-                directory,
-                _lock: lock,
-            };
-            Some((one.name, lease))
-        }))
-    }
-
-    /// As [`Shelf::find`], after whoever makes it now has come to an end.
+    /// The same, after whoever makes it now has come to an end.
     fn shared(&self, name: &str) -> Result<Option<Lease>, StoreError> {
         let directory = self.root.join(name);
         let lock = self.lock(name);

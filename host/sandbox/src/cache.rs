@@ -71,7 +71,9 @@ impl Cache {
     /// A directory of its own for one compilation; those of processes that died are removed.
     pub(crate) fn draft(&self) -> Result<Draft, Error> {
         // One process at a time: none sees another's before it is held.
-        let _one = self.swept()?;
+        let directory = fs::File::open(&self.directory)?;
+        directory.lock()?;
+        self.sweep()?;
         let path = self.directory.join(unique(DRAFT)?);
         fs::DirBuilder::new().mode(0o700).create(&path)?;
         let held = fs::File::open(&path)?;
@@ -79,10 +81,17 @@ impl Cache {
         Ok(Draft { path, _held: held })
     }
 
-    /// Removes what processes that died left, and keeps all others from making anything until what is returned is dropped.
-    pub(crate) fn swept(&self) -> Result<fs::File, Error> {
+    /// Removes what processes that died left, unless somebody makes something just now: nobody is waited for.
+    pub(crate) fn sweep_if_free(&self) -> Result<(), Error> {
         let directory = fs::File::open(&self.directory)?;
-        directory.lock()?;
+        match directory.try_lock() {
+            Ok(()) => self.sweep(),
+            Err(fs::TryLockError::WouldBlock) => Ok(()),
+            Err(fs::TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    fn sweep(&self) -> Result<(), Error> {
         for entry in fs::read_dir(&self.directory)? {
             let entry = entry?;
             if !entry.file_name().to_string_lossy().starts_with(DRAFT) {
@@ -98,7 +107,7 @@ impl Cache {
                 tracing::warn!(path = %entry.path().display(), %error, "an abandoned draft is left");
             }
         }
-        Ok(directory)
+        Ok(())
     }
 
     /// The compiled component, if it is there and whole.
@@ -224,7 +233,7 @@ mod tests {
         let other = Cache::open(dir.path()).unwrap().draft().unwrap();
         assert!(!dead.exists() && living.path().exists() && other.path().exists());
         fs::create_dir_all(dead.join("out")).unwrap();
-        drop(cache.swept().unwrap());
+        cache.sweep_if_free().unwrap();
         assert!(!dead.exists() && living.path().exists() && other.path().exists());
     }
 }

@@ -99,7 +99,7 @@ impl Sandbox {
 
     /// Takes away what processes left that were killed while they compiled. What cannot be taken away is tried again when something is compiled.
     pub fn sweep(&self) {
-        if let Err(error) = self.cache.swept() {
+        if let Err(error) = self.cache.sweep_if_free() {
             tracing::warn!(%error, "drafts of compilations are left");
         }
     }

@@ -282,60 +282,16 @@ fn hold(directory: &Path) -> ! {
     }
 }
 
-/// What a base has in common with the one before it are the same files, by the same part only; the two differ in nothing but what differs.
 #[test]
-fn the_base_of_a_tree_that_differs_little_is_written_where_it_differs() {
-    let mut place = Place::new();
-    let part = || Part {
-        name: "part",
-        keep: &|path, _| path != "dir/hidden",
-    };
-    let (first, whole) = (place.lease(&part()), place.lease(&Part::ALL));
-    place
-        .fixture
-        .commit(&[("dir/c", "new"), ("dir/hidden", "-"), ("a", "other")]);
-    let (_, tree) = place.fixture.fetch();
-    let old = std::mem::replace(&mut place.tree, tree);
-    let second = place.lease(&part());
-    let ino = |base: &Base, path: &str| fs::metadata(base.path().join(path)).unwrap().ino();
-    assert_eq!(ino(&first, "dir/b"), ino(&second, "dir/b"));
-    assert_ne!(ino(&whole, "dir/b"), ino(&second, "dir/b"));
-    assert_eq!(fs::read_to_string(first.path().join("a")).unwrap(), "1");
-    assert_eq!(snapshot(first.path()).len(), 3);
-    let seen = snapshot(second.path());
-    assert_eq!(
-        (&*seen["a"], &*seen["dir/b"], &*seen["dir/c"], seen.len()),
-        ("other", "2", "new", 4)
-    );
-    // Whoever has the first is not in the way of its end, and the second does not depend on it.
-    drop((first, whole));
-    let left = Swept {
-        removed: 2,
-        bytes: 4 * (1 + BLOCK),
-        left: 1,
-    };
-    assert_eq!(place.bases.sweep(NOTHING).unwrap(), left);
-    assert_eq!(snapshot(second.path()), seen);
-    place.tree = old;
-    assert_eq!(snapshot(place.lease(&part()).path()).len(), 3);
-}
-
-/// A file whose mode changed, one that became a directory, and a directory that became a link are not what they were.
-#[test]
-fn what_is_of_another_kind_is_not_taken_for_the_same() {
-    use std::os::unix::fs::{PermissionsExt as _, symlink};
-
-    let mut place = Place::new();
-    let first = place.lease(&Part::ALL);
-    let user = place.fixture.user();
-    fs::set_permissions(user.join("a"), fs::Permissions::from_mode(0o755)).unwrap();
-    fs::remove_dir_all(user.join("dir")).unwrap();
-    symlink("a", user.join("dir")).unwrap();
-    place.fixture.commit(&[]);
-    let (_, tree) = place.fixture.fetch();
-    place.tree = tree;
-    let second = place.lease(&Part::ALL);
-    let mode = |base: &Base| fs::metadata(base.path().join("a")).unwrap().mode() & 0o111;
-    assert_eq!((mode(&first), mode(&second)), (0, 0o111));
-    assert!(second.path().join("dir").is_symlink() && first.path().join("dir").is_dir());
+fn what_was_begun_in_vain_is_a_reason_to_look_for_room_and_goes() {
+    let place = Place::new();
+    let tree: TreeId = "0123456789012345678901234567890123456789".parse().unwrap();
+    let refused = (place.bases).lease(&place.fixture.mirror, &tree, &Part::ALL);
+    assert!(refused.is_err() && place.bases.have_grown());
+    let swept = place.bases.sweep(Keep {
+        idle_max: Duration::from_secs(60),
+        bytes_max: u64::MAX,
+    });
+    assert_eq!(swept.unwrap().removed, 1);
+    assert_eq!(fs::read_dir(place.bases.root()).unwrap().count(), 0);
 }
