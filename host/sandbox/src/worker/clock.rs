@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock};
 
@@ -14,7 +14,8 @@ const AHEAD_NS: u64 = 1_000_000;
 /// Readings that took the real time, after which it must be twice as far ahead: a guest that does nothing but look at the clock is recorded too.
 const TICKS_PER_DOUBLING: u64 = 8192;
 
-/// The clock of one call. It never stands still and never goes back.
+/// The clock of one call. It never stands still and never goes back. Of a call that was taken up again it is behind the world's by as long as nobody
+/// was there.
 #[derive(Clone)]
 pub(crate) struct Clock(Arc<Mutex<State>>);
 
@@ -30,7 +31,7 @@ struct State {
     /// Readings since the broker was told that took the real time.
     untold: Vec<(u64, u64)>,
     taken: u64,
-    /// How far the real time was when this worker took the call up.
+    /// Where the record ends. Time in which nobody ran is none: what the guest gives itself until it stops would be over after a night.
     base_ns: u64,
     taken_up: Instant,
 }
@@ -38,8 +39,6 @@ struct State {
 impl Clock {
     /// Begins, or goes on after what is recorded.
     pub(crate) fn new(began: &Began, recorded: Times) -> Clock {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let now_ns = u64::try_from(now.unwrap_or_default().as_nanos()).unwrap_or(u64::MAX);
         let last_ns = recorded.ticks.last().map_or(0, |tick| tick.1);
         Clock(Arc::new(Mutex::new(State {
             began_ns: began.at_ns,
@@ -49,8 +48,7 @@ impl Clock {
             readings: 0,
             last_ns: 0,
             untold: Vec::new(),
-            // Should the machine's clock have been set back meanwhile, time goes on from where the record ends.
-            base_ns: now_ns.saturating_sub(began.at_ns).max(last_ns),
+            base_ns: last_ns,
             taken_up: Instant::now(),
         })))
     }
@@ -123,6 +121,8 @@ impl HostMonotonicClock for Clock {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests may stop at the first surprise")]
+    use std::time::{SystemTime, UNIX_EPOCH};
+
     use super::*;
 
     fn began() -> Began {
@@ -156,6 +156,21 @@ mod tests {
         let later = again.read();
         assert!(later > first[1999]);
         assert_eq!(again.told().readings, 2001);
+    }
+
+    #[test]
+    fn time_in_which_nobody_ran_is_none() {
+        let mut began = began();
+        began.at_ns -= 8 * 3_600_000_000_000;
+        let recorded = Times {
+            readings: 2,
+            ticks: vec![(1, 5_000_000_000)],
+        };
+        let clock = Clock::new(&began, recorded);
+        readings(&clock, 2);
+        std::thread::sleep(Duration::from_millis(5));
+        let later = clock.read();
+        assert!((5_001_000_000..65_000_000_000).contains(&later), "{later}");
     }
 
     #[test]
