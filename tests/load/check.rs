@@ -21,6 +21,7 @@ pub fn of(place: &Place, form: Form, agents: &[Agent]) {
         _ => each(place, agents),
     }
     nothing_is_paid_twice(place, agents);
+    tell_bases(place);
     the_repository_is_sound(place);
     the_journal_is_sound(place);
     nothing_is_left(place);
@@ -102,6 +103,16 @@ fn its_work_is_kept(place: &Place, run: &Value) {
     for name in refs.keys() {
         git(Path::new(word(kept, "git-dir")), &["cat-file", "-e", name]);
     }
+}
+
+/// There are none where worktrees are plain checkouts.
+fn tell_bases(place: &Place) {
+    let entries = std::fs::read_dir(place.home().join("bases"));
+    let directories = entries.into_iter().flatten().flatten();
+    let directories = directories.filter(|entry| entry.path().is_dir());
+    let is_layer = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().contains('+');
+    let (layers, whole): (Vec<_>, Vec<_>) = directories.partition(is_layer);
+    println!("  bases: {} whole, {} layers", whole.len(), layers.len());
 }
 
 /// A question is asked once in each attempt, and one that was under way when its moat was killed is asked with the same key.

@@ -99,10 +99,10 @@ pub enum Mount {
 pub enum Tree {
     /// In a directory.
     Directory(PathBuf),
-    /// In `lower`, and over it in `upper`: what an overlay in a user namespace makes of the two. At most one program at a time may change it.
+    /// In `lower`, and over them in `upper`: what an overlay in a user namespace makes of them. At most one program at a time may change it.
     Layers {
-        /// Shared, never changed.
-        lower: PathBuf,
+        /// Shared, never changed; the topmost first.
+        lower: Vec<PathBuf>,
         /// Takes the changes.
         upper: PathBuf,
         /// Empty at first, on the same file system as `upper`.
@@ -123,7 +123,10 @@ impl Tree {
     pub(crate) fn layers(&self) -> Vec<&Path> {
         match self {
             Tree::Directory(directory) => vec![directory],
-            Tree::Layers { lower, upper, .. } => vec![upper, lower],
+            Tree::Layers { lower, upper, .. } => {
+                let lower = lower.iter().map(PathBuf::as_path);
+                std::iter::once(upper.as_path()).chain(lower).collect()
+            }
         }
     }
 }

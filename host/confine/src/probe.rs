@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::{CWD, FileType, Mode};
+
 use crate::command::{Command, Ending, Level, Limits, Mount, Network, Tree};
 use crate::error::ConfineError;
 use crate::launcher::Launcher;
@@ -50,7 +52,8 @@ pub async fn probe(launcher: &Launcher, scratch: &Path) -> Vec<Probe> {
     ]
 }
 
-/// Tries whether a [`Tree::Layers`] in this directory does what a directory does, by changing one and looking at it from beneath another overlay.
+/// Tries whether a [`Tree::Layers`] over two directories, in this one, does what a directory does, by changing one and looking at it from beneath
+/// another overlay.
 /// What is left in the directory is for [`crate::remove_tree`].
 pub async fn probe_layers(launcher: &Launcher, scratch: &Path) -> Found {
     match Trial::new(scratch) {
@@ -74,7 +77,7 @@ const CHANGE: &str = "cd /tried && echo new > changed && echo new > made && rm r
 
 /// Whether it is all seen so.
 const LOOK: &str = "cd /tried && test \"$(cat changed made made-of-it)\" = \"new\nnew\nold\" && test ! -e removed && test -d anew && test ! -e anew/old \
-    && test ! -e renamed && test \"$(cat kept)\" = old";
+    && test ! -e renamed && test \"$(cat kept replaced)\" = \"old\nold\" && test ! -e hidden";
 
 struct Trial {
     tree: Tree,
@@ -89,14 +92,20 @@ impl Trial {
             std::fs::create_dir_all(&path)?;
             Ok(path)
         };
-        let lower = part("lower")?;
+        let (upper, lower) = (part("between")?, part("lower")?);
         std::fs::create_dir_all(lower.join("anew"))?;
         for file in ["changed", "removed", "renamed", "kept", "anew/old"] {
-            std::fs::write(lower.join(file), "old")?;
+            std::fs::write(lower.join(file), "old\n")?;
         }
+        for file in ["replaced", "hidden"] {
+            std::fs::write(lower.join(file), "older\n")?;
+        }
+        std::fs::write(upper.join("replaced"), "old\n")?;
+        let (kind, mode) = (FileType::CharacterDevice, Mode::empty());
+        rustix::fs::mknodat(CWD, upper.join("hidden"), kind, mode, 0)?;
         Ok(Trial {
             tree: Tree::Layers {
-                lower,
+                lower: vec![upper, lower],
                 upper: part("upper")?,
                 work: part("work")?,
             },

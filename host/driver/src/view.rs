@@ -87,7 +87,7 @@ impl View {
         match self.worktree.files() {
             Files::Directory(directory) => Tree::Directory(directory.to_owned()),
             Files::Layers { lower, upper } => Tree::Layers {
-                lower: lower.to_owned(),
+                lower: lower.to_vec(),
                 upper: upper.to_owned(),
                 work: self.disposable.0.join("work"),
             },

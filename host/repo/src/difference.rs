@@ -8,6 +8,7 @@ use git2::{ObjectType, Odb, Oid};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::bases::FILE_BYTES;
 use crate::error::{Doing, StoreError};
 use crate::materialise::{self, Materialised, Skipped, SkippedReason};
 use crate::mirror::Mirror;
@@ -30,11 +31,12 @@ pub(crate) enum Over {
 }
 
 impl Mirror {
-    /// Makes `directory` show `tree`, where it shows `like` now. Reads and writes only what differs.
+    /// Makes `directory` show what `keep` lets see of `tree`, where it shows that of `like` now. Reads and writes only what differs.
     pub(crate) fn write_difference(
         &self,
         like: &TreeId,
         tree: &TreeId,
+        keep: &dyn Fn(&str, EntryKind) -> bool,
         directory: &Path,
         over: Over,
     ) -> Result<Materialised, StoreError> {
@@ -45,6 +47,7 @@ impl Mirror {
             .map_err(|e| StoreError::io("open", directory, e))?;
         let mut writing = Writing {
             odb: &odb,
+            keep,
             over,
             done: Materialised::default(),
             bounds: Bounds::new(tree),
@@ -55,10 +58,80 @@ impl Mirror {
         }
         Ok(writing.done)
     }
+
+    /// Whether the two differ, in what `keep` lets see, by at most so many bytes on a disk; what is gone counts as an empty file.
+    pub(crate) fn differs_little(
+        &self,
+        like: &TreeId,
+        tree: &TreeId,
+        keep: &dyn Fn(&str, EntryKind) -> bool,
+        max: u64,
+    ) -> Result<bool, StoreError> {
+        let (like, tree) = (objects::oid(like.as_str())?, objects::oid(tree.as_str())?);
+        let repo = self.repository()?;
+        let odb = repo.odb().doing("open the objects")?;
+        let mut counting = Counting {
+            odb: &odb,
+            keep,
+            left: Some(max),
+            bounds: Bounds::new(tree),
+        };
+        counting.directory(Some(like), tree, "", 0)?;
+        Ok(counting.left.is_some())
+    }
+}
+
+/// Takes what differs from what may, and stops when that was too much.
+struct Counting<'a> {
+    odb: &'a Odb<'a>,
+    keep: &'a dyn Fn(&str, EntryKind) -> bool,
+    /// None when it was too little.
+    left: Option<u64>,
+    bounds: Bounds,
+}
+
+impl Counting<'_> {
+    fn directory(
+        &mut self,
+        like: Option<Oid>,
+        tree: Oid,
+        path: &str,
+        depth: usize,
+    ) -> Result<(), StoreError> {
+        let pairs = tree::pair(self.odb, [like, Some(tree)])?;
+        self.bounds.enter(pairs.len(), depth)?;
+        for (name, [old, new]) in pairs {
+            if old == new {
+                continue;
+            }
+            let path = tree::join(path, &String::from_utf8_lossy(&name));
+            let kept = |item: &Item| (self.keep)(&path, item.kind());
+            let (old, new) = (old.filter(kept), new.filter(kept));
+            let content = match &new {
+                Some(item) if matches!(item.kind(), EntryKind::File { .. }) => {
+                    let header = self.odb.read_header(item.id);
+                    header.doing("read the size of a file")?.0 as u64
+                }
+                _ => 0,
+            };
+            if old.is_some() || new.is_some() {
+                let takes = content.saturating_add(FILE_BYTES);
+                self.left = self.left.and_then(|left| left.checked_sub(takes));
+            }
+            if self.left.is_none() {
+                return Ok(());
+            }
+            if let Some(inner) = tree::subtree(&new) {
+                self.directory(tree::subtree(&old), inner, &path, depth + 1)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 struct Writing<'a> {
     odb: &'a Odb<'a>,
+    keep: &'a dyn Fn(&str, EntryKind) -> bool,
     over: Over,
     done: Materialised,
     bounds: Bounds,
@@ -102,6 +175,9 @@ impl Writing<'_> {
                 continue;
             };
             let child = tree::join(path, name);
+            let kept = |item: &Item| (self.keep)(&child, item.kind());
+            self.done.hidden += u64::from(new.as_ref().is_some_and(|item| !kept(item)));
+            let (old, new) = (old.filter(kept), new.filter(kept));
             on_disk.push(name);
             self.entry([old, new], handle, on_disk, &child, depth)?;
             on_disk.pop();

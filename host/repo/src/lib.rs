@@ -41,7 +41,7 @@ mod source;
 mod tree;
 mod worktree;
 
-pub use bases::{Base, Bases, Part};
+pub use bases::{Base, Bases, Part, Stack};
 pub use commit::{Identity, InvalidIdentity, Message};
 pub use create::create;
 pub use diff::{Diff, DiffLimits, FileChange, FileStatus};

@@ -154,6 +154,14 @@ impl Mirror {
             .is_ok())
     }
 
+    /// Whether the mirror holds a tree that can be read.
+    pub(crate) fn has_tree(&self, tree: &TreeId) -> bool {
+        let repo = self.repository();
+        let found =
+            |repo: Repository| Some(repo.find_tree(objects::oid(tree.as_str()).ok()?).is_ok());
+        repo.ok().and_then(found).unwrap_or(false)
+    }
+
     /// Whether `ancestor` is `commit` or one of its ancestors.
     pub fn is_ancestor(&self, ancestor: &CommitId, commit: &CommitId) -> Result<bool, StoreError> {
         let repo = self.repository()?;

@@ -13,6 +13,7 @@ use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::FlockOperation;
@@ -34,7 +35,7 @@ pub struct Shelf {
 #[derive(Debug)]
 pub struct Lease {
     directory: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 /// How much stays of what nobody uses.
@@ -57,10 +58,9 @@ pub struct Swept {
     pub left: u64,
 }
 
-struct Found {
-    name: String,
-    used: SystemTime,
-    bytes: u64,
+pub(crate) struct Found {
+    pub(crate) name: String,
+    pub(crate) used: SystemTime,
 }
 
 impl Shelf {
@@ -125,12 +125,12 @@ impl Shelf {
             if whole(&directory)?.is_none() {
                 return Ok(None);
             }
-            // The time of its last use. That it cannot be noted is no reason to stop: it may go the sooner.
-            let _ = file.set_modified(SystemTime::now());
-            return Ok(Some(Lease {
+            let lease = Lease {
                 directory,
-                _lock: file,
-            }));
+                lock: file,
+            };
+            lease.note_use();
+            return Ok(Some(lease));
         }
     }
 
@@ -169,17 +169,20 @@ impl Shelf {
     /// # Errors
     /// [`StoreError`] at the first that cannot be removed.
     pub fn sweep(&self, keep: Keep) -> Result<Swept, StoreError> {
-        let mut found = self.found()?;
-        found.sort_by_key(|one| one.used);
-        let mut total: u64 = found.iter().map(|one| one.bytes).sum();
+        let found = self.found(|_| true)?.into_iter();
+        // What cannot be read is as good as not there.
+        let bytes = |one: &Found| self.bytes(&one.name).unwrap_or_default().unwrap_or(0);
+        let mut found: Vec<(u64, Found)> = found.map(|one| (bytes(&one), one)).collect();
+        found.sort_by_key(|(_, one)| one.used);
+        let mut total: u64 = found.iter().map(|(bytes, _)| bytes).sum();
         let mut swept = Swept::default();
-        for one in found {
+        for (bytes, one) in found {
             let idle = one.used.elapsed().unwrap_or_default();
-            let goes = idle > keep.idle_max || total > keep.bytes_max || one.bytes == 0;
+            let goes = idle > keep.idle_max || total > keep.bytes_max || bytes == 0;
             if goes && self.remove(&one.name)? {
-                total -= one.bytes;
+                total -= bytes;
                 swept.removed += 1;
-                swept.bytes += one.bytes;
+                swept.bytes += bytes;
             } else {
                 swept.left += 1;
             }
@@ -187,7 +190,8 @@ impl Shelf {
         Ok(swept)
     }
 
-    fn found(&self) -> Result<Vec<Found>, StoreError> {
+    /// What is there with such a name, whole or not, in no order.
+    pub(crate) fn found(&self, is_meant: impl Fn(&str) -> bool) -> Result<Vec<Found>, StoreError> {
         let entries = match fs::read_dir(&self.root) {
             Ok(entries) => entries,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -199,17 +203,23 @@ impl Shelf {
             let Some(name) = name.to_str().and_then(|n| n.strip_suffix(".lock")) else {
                 continue;
             };
+            if !is_meant(name) {
+                continue;
+            }
             let Ok(used) = entry.metadata().and_then(|data| data.modified()) else {
                 continue;
             };
-            let bytes = whole(&self.root.join(name))?.map_or(0, |bytes| bytes.max(1));
             found.push(Found {
                 name: name.to_owned(),
                 used,
-                bytes,
             });
         }
         Ok(found)
+    }
+
+    /// How many bytes it is, at least one, if it is there as it was made.
+    pub(crate) fn bytes(&self, name: &str) -> Result<Option<u64>, StoreError> {
+        Ok(whole(&self.root.join(name))?.map(|bytes| bytes.max(1)))
     }
 
     /// Removes one; not, when somebody uses it.
@@ -258,6 +268,11 @@ impl Lease {
     pub fn directory(&self) -> &Path {
         &self.directory
     }
+
+    /// This is the time of its last use. That it cannot be noted is no reason to stop: it may go the sooner.
+    pub(crate) fn note_use(&self) {
+        let _ = self.lock.set_modified(SystemTime::now());
+    }
 }
 
 /// Opens and locks a file. None, when it was removed meanwhile, or somebody else holds it and nobody is to wait.
@@ -288,20 +303,25 @@ fn locked(path: &Path, operation: FlockOperation) -> Result<Option<File>, StoreE
 /// How many bytes it is, if it is there as it was made, in this boot.
 fn whole(directory: &Path) -> Result<Option<u64>, StoreError> {
     let path = directory.join("whole");
-    let text = match fs::read_to_string(&path) {
-        Ok(text) => text,
+    let text = match fs::read(&path) {
+        // After a power cut it may hold anything.
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(StoreError::io("read", &path, e)),
     };
     let mut lines = text.lines();
-    let is_of_this_boot = lines.next() == Some(boot()?.as_str());
+    let is_of_this_boot = lines.next() == Some(boot()?);
     let bytes = lines.next().and_then(|line| line.parse().ok());
     Ok(bytes.filter(|_| is_of_this_boot && text.ends_with('\n')))
 }
 
 /// The kernel's name for the time since it was started.
-fn boot() -> Result<String, StoreError> {
+fn boot() -> Result<&'static str, StoreError> {
+    static BOOT: OnceLock<String> = OnceLock::new();
+    if let Some(boot) = BOOT.get() {
+        return Ok(boot);
+    }
     let path = Path::new("/proc/sys/kernel/random/boot_id");
     let text = fs::read_to_string(path).map_err(|e| StoreError::io("read", path, e))?;
-    Ok(text.trim().to_owned())
+    Ok(BOOT.get_or_init(|| text.trim().to_owned()))
 }

@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use flow::id::TreeId;
 
-use crate::bases::{self, Base, Bases, Part};
+use crate::bases::{self, Bases, Part, Stack};
 use crate::clone;
 use crate::difference::Over;
 use crate::error::StoreError;
@@ -38,7 +38,7 @@ impl Means {
 #[derive(Debug)]
 pub struct Worktree {
     directory: PathBuf,
-    base: Option<Base>,
+    base: Option<Stack>,
 }
 
 /// Where the files of a worktree are.
@@ -48,8 +48,8 @@ pub enum Files<'a> {
     Directory(&'a Path),
     /// In `lower`, which is shared and must not be changed, and over it in `upper`.
     Layers {
-        /// What was written out of the tree.
-        lower: &'a Path,
+        /// What was written out of the tree, the topmost directory first.
+        lower: &'a [PathBuf],
         /// What differs from it; holds nothing at first.
         upper: &'a Path,
     },
@@ -72,7 +72,7 @@ impl Bases {
         let directory = directory.to_path_buf();
         match means {
             Means::Layer => {
-                let base = self.lease(mirror, tree, part)?;
+                let base = self.stack(mirror, tree, part)?;
                 // As the base's own root, which it covers.
                 DirBuilder::new()
                     .mode(0o755)
@@ -121,7 +121,7 @@ impl Bases {
             Files::Directory(_) => Over::Within,
             Files::Layers { .. } => Over::Beneath,
         };
-        bases::warn(&mirror.write_difference(like, tree, directory, over)?);
+        bases::warn(&mirror.write_difference(like, tree, Part::ALL.keep, directory, over)?);
         Ok(worktree)
     }
 }
@@ -145,7 +145,7 @@ impl Worktree {
         match &self.base {
             None => Files::Directory(&self.directory),
             Some(base) => Files::Layers {
-                lower: base.path(),
+                lower: base.layers(),
                 upper: &self.directory,
             },
         }
@@ -155,11 +155,12 @@ impl Worktree {
     pub fn has(&self, path: &Path) -> bool {
         match self.files() {
             Files::Directory(root) => matches!(look(root, path), Look::There),
-            Files::Layers { lower, upper } => match look(upper, path) {
-                Look::There => true,
-                Look::Hidden => false,
-                Look::NotHere => matches!(look(lower, path), Look::There),
-            },
+            Files::Layers { lower, upper } => {
+                let layers = std::iter::once(upper).chain(lower.iter().map(PathBuf::as_path));
+                let mut said = layers.map(|layer| look(layer, path));
+                let first = said.find(|said| !matches!(said, Look::NotHere));
+                matches!(first, Some(Look::There))
+            }
         }
     }
 

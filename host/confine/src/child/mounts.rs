@@ -158,23 +158,55 @@ fn clone_tree(host: &Path, attributes: u64) -> Result<OwnedFd, Failed> {
     Ok(tree)
 }
 
+/// The longest text that the kernel takes for an option.
+const OPTION_MAX: usize = 255;
+
+/// A directory as an option of a mount names it: by its path, or where that is too long by a descriptor, held until the mount is made.
+struct Named {
+    name: PathBuf,
+    _held: Option<OwnedFd>,
+}
+
+impl Named {
+    fn new(directory: &Path) -> std::io::Result<Named> {
+        if directory.as_os_str().len() <= OPTION_MAX {
+            return Ok(Named {
+                name: directory.to_owned(),
+                _held: None,
+            });
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let held = rustix::fs::openat(CWD, directory, flags, Mode::empty())?;
+        Ok(Named {
+            name: format!("/proc/self/fd/{}", held.as_raw_fd()).into(),
+            _held: Some(held),
+        })
+    }
+}
+
 /// `lower` has the topmost first; changes go to the first of `upper`, whose second is for the kernel's own work on the same file system.
 fn overlay(lower: &[&Path], upper: Option<(&PathBuf, &PathBuf)>) -> std::io::Result<OwnedFd> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    let one_by_one = lower
+    let layers = lower.iter().map(|layer| Named::new(layer));
+    let layers = layers.collect::<std::io::Result<Vec<_>>>()?;
+    let one_by_one = layers
         .iter()
-        .try_for_each(|layer| fsconfig_set_string(&context, "lowerdir+", *layer));
+        .try_for_each(|layer| fsconfig_set_string(&context, "lowerdir+", &layer.name));
     // Before Linux 6.5 they are one text.
-    one_by_one.or_else(|_| fsconfig_set_string(&context, "lowerdir", joined(lower)))?;
-    if let Some((upper, work)) = upper {
+    one_by_one.or_else(|_| fsconfig_set_string(&context, "lowerdir", joined(&layers)))?;
+    let upper = upper.map(|(upper, work)| {
+        Ok::<_, std::io::Error>((Named::new(upper)?, Named::new(work)?, work))
+    });
+    let upper = upper.transpose()?;
+    if let Some((upper, named_work, work)) = &upper {
         // All that is mounted so is made anew after a power cut, and without it an unmount writes out all that the file system holds. The kernel
         // marks what it works with, lest it be mounted again after one: what a step's commands share is, in its turn.
         match fs::remove_dir_all(work.join("work/incompat/volatile")) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
             _ => fsconfig_set_flag(&context, "volatile")?,
         }
-        fsconfig_set_string(&context, "upperdir", upper)?;
-        fsconfig_set_string(&context, "workdir", work)?;
+        fsconfig_set_string(&context, "upperdir", &upper.name)?;
+        fsconfig_set_string(&context, "workdir", &named_work.name)?;
         // A layer that takes the changes of one mount lies beneath another while the first stands still; with an index the kernel refuses that.
         fsconfig_set_string(&context, "index", "off")?;
     }
@@ -189,13 +221,13 @@ fn overlay(lower: &[&Path], upper: Option<(&PathBuf, &PathBuf)>) -> std::io::Res
 }
 
 /// Paths as one text, in which a colon separates and a backslash escapes.
-fn joined(layers: &[&Path]) -> OsString {
+fn joined(layers: &[Named]) -> OsString {
     let mut text = Vec::new();
     for layer in layers {
         if !text.is_empty() {
             text.push(b':');
         }
-        for byte in layer.as_os_str().as_bytes() {
+        for byte in layer.name.as_os_str().as_bytes() {
             if matches!(byte, b':' | b'\\') {
                 text.push(b'\\');
             }

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use confine::{Command, ConfineError, Ending, Found, Mount, Tree, probe_layers, remove_tree};
+use rustix::fs::{CWD, FileType, Mode};
 use tempfile::TempDir;
 
 use crate::place::{Place, text};
 
 const WALL: Duration = Duration::from_secs(60);
 
-/// A tree in both forms, in a directory of its own.
+/// A tree in all forms, in a directory of its own.
 struct Forms {
     place: TempDir,
 }
@@ -23,22 +24,33 @@ impl Forms {
         }
     }
 
-    fn both(&self) -> [Tree; 2] {
+    /// In a directory, as a layer over one, and as a layer over two that make it up together.
+    fn all(&self) -> [Tree; 3] {
         let part = |name: &str| {
             let path = self.place.path().join(name);
             std::fs::create_dir(&path).unwrap();
             path
         };
-        let (directory, lower) = (part("directory"), part("lower"));
+        let (directory, lower, below, between) = (
+            part("directory"),
+            part("lower"),
+            part("below"),
+            part("between"),
+        );
         for root in [&directory, &lower] {
             populate(root);
         }
-        let layers = Tree::Layers {
+        populate_in_two(&between, &below);
+        let layers = |lower, name: &str| Tree::Layers {
             lower,
-            upper: part("upper"),
-            work: part("work"),
+            upper: part(&format!("{name}-upper")),
+            work: part(&format!("{name}-work")),
         };
-        [Tree::Directory(directory), layers]
+        [
+            Tree::Directory(directory),
+            layers(vec![lower], "one"),
+            layers(vec![between, below], "two"),
+        ]
     }
 }
 
@@ -58,6 +70,34 @@ fn populate(root: &Path) {
     }
     symlink("src", root.join("link")).unwrap();
     symlink("/etc", root.join("etc")).unwrap();
+}
+
+/// The upper one changes a file of the lower one, adds some, makes a directory of a file and a file of a directory, and takes some away.
+fn populate_in_two(upper: &Path, lower: &Path) {
+    populate(lower);
+    let absent = |path: &str| {
+        let (kind, mode) = (FileType::CharacterDevice, Mode::empty());
+        rustix::fs::mknodat(CWD, upper.join(path), kind, mode, 0).unwrap();
+    };
+    std::fs::create_dir_all(upper.join("src/deep")).unwrap();
+    for (path, was) in [("a", "older"), ("src/deep/a", "older")] {
+        std::fs::write(lower.join(path), was).unwrap();
+        std::fs::write(upper.join(path), "old").unwrap();
+    }
+    for path in ["older", "src/older", "src/deep/older"] {
+        std::fs::write(lower.join(path), "older").unwrap();
+        absent(path);
+    }
+    std::fs::create_dir(lower.join("older-too")).unwrap();
+    std::fs::write(lower.join("older-too/a"), "older").unwrap();
+    absent("older-too");
+    std::fs::remove_dir_all(lower.join("docs")).unwrap();
+    std::fs::write(lower.join("docs"), "older").unwrap();
+    std::fs::create_dir(upper.join("docs")).unwrap();
+    std::fs::write(upper.join("docs/a"), "old").unwrap();
+    std::fs::remove_file(lower.join("b")).unwrap();
+    std::fs::create_dir_all(lower.join("b/inside")).unwrap();
+    std::fs::write(upper.join("b"), "old").unwrap();
 }
 
 fn command(place: &Place, script: &str, mount: Mount) -> Command {
@@ -102,10 +142,12 @@ async fn only_the_writable_parts_of_a_tree_can_be_changed() {
         let place = Place::new();
         let forms = Forms::new();
         let mut came = vec![];
-        for form in forms.both() {
+        for form in forms.all() {
             came.push(said(&place, DEEDS, tree(&form, writable)).await);
         }
-        assert_eq!(came[0], came[1], "{writable:?}");
+        for other in &came[1..] {
+            assert_eq!(&came[0], other, "{writable:?}");
+        }
         let done = |deed: &str| came[0].contains(&format!("done: {deed}\n"));
         let all = writable.contains(&"");
         assert_eq!(done("echo x > new"), all, "{writable:?}");
@@ -120,7 +162,7 @@ async fn only_the_writable_parts_of_a_tree_can_be_changed() {
 async fn changes_go_to_the_layer_and_its_base_stays() {
     let place = Place::new();
     let forms = Forms::new();
-    let [_, layers] = forms.both();
+    let [_, layers, _] = forms.all();
     let Tree::Layers { lower, upper, .. } = &layers else {
         unreachable!()
     };
@@ -135,9 +177,12 @@ async fn changes_go_to_the_layer_and_its_base_stays() {
     assert_eq!(said(&place, script, tree(&layers, &["src"])).await, "1\n");
     assert_eq!(std::fs::read_to_string(upper.join("src/a")).unwrap(), "1\n");
     assert_eq!(std::fs::read_to_string(upper.join("src/c")).unwrap(), "2\n");
-    assert_eq!(std::fs::read_to_string(lower.join("src/a")).unwrap(), "old");
-    assert!(lower.join("src/b").exists());
-    assert!(!lower.join("src/c").exists());
+    assert_eq!(
+        std::fs::read_to_string(lower[0].join("src/a")).unwrap(),
+        "old"
+    );
+    assert!(lower[0].join("src/b").exists());
+    assert!(!lower[0].join("src/c").exists());
 }
 
 /// A symbolic link would lead to whatever the host has there.
@@ -155,7 +200,7 @@ async fn no_part_lies_behind_a_symbolic_link_or_outside() {
         "none",
     ] {
         let forms = Forms::new();
-        for form in forms.both() {
+        for form in forms.all() {
             let run = place
                 .launcher
                 .run(command(&place, "true", tree(&form, &[part])));
@@ -181,7 +226,7 @@ async fn an_overlay_over_a_layer_in_use_shows_what_was_done_to_it() {
     let place = Place::new();
     let forms = Forms::new();
     let mut seen = vec![];
-    for (at, form) in forms.both().into_iter().enumerate() {
+    for (at, form) in forms.all().into_iter().enumerate() {
         let gate = TempDir::new_in(forms.place.path()).unwrap();
         let steps = DO.iter().zip(1..).map(|(step, number)| {
             format!("{step}; until test -e /gate/{number}; do sleep 0.01; done")
@@ -220,7 +265,41 @@ async fn an_overlay_over_a_layer_in_use_shows_what_was_done_to_it() {
     }
     assert!(seen[0][3].contains("step4"), "{}", seen[0][3]);
     assert!(!seen[0][3].contains("planted"));
-    assert_eq!(seen[0], seen[1]);
+    for other in &seen[1..] {
+        assert_eq!(&seen[0], other);
+    }
+}
+
+/// The kernel takes no text of more than 255 bytes for a layer.
+#[tokio::test]
+async fn layers_may_lie_far_down() {
+    let place = Place::new();
+    let forms = Forms {
+        place: TempDir::with_prefix("far").unwrap(),
+    };
+    let down = forms.place.path().join("down/".repeat(60));
+    std::fs::create_dir_all(&down).unwrap();
+    let part = |name: &str| {
+        let path = down.join(name);
+        std::fs::create_dir(&path).unwrap();
+        path
+    };
+    let (between, below) = (part("between"), part("below"));
+    populate_in_two(&between, &below);
+    let layers = Tree::Layers {
+        lower: vec![between, below],
+        upper: part("upper"),
+        work: part("work"),
+    };
+    let script = "cd /tree; cat a src/deep/a; test ! -e older && echo new > b";
+    assert_eq!(said(&place, script, tree(&layers, &[""])).await, "oldold");
+    let mount = Mount::Overlay {
+        lower: layers,
+        upper: part("over"),
+        work: part("over-work"),
+        inside: "/tree".into(),
+    };
+    assert_eq!(said(&place, "cat /tree/b", mount).await, "new\n");
 }
 
 #[tokio::test]

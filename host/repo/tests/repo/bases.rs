@@ -8,7 +8,7 @@ use std::sync::Barrier;
 use std::time::{Duration, SystemTime};
 
 use flow::id::TreeId;
-use repo::{Base, Bases, Keep, Mirror, Part, StoreError, Swept};
+use repo::{Base, Bases, Keep, Mirror, Part, Stack, StoreError, Swept};
 
 use crate::fixture::{Fixture, fixture, snapshot, write};
 
@@ -294,4 +294,187 @@ fn what_was_begun_in_vain_is_a_reason_to_look_for_room_and_goes() {
     });
     assert_eq!(swept.unwrap().removed, 1);
     assert_eq!(fs::read_dir(place.bases.root()).unwrap().count(), 0);
+}
+
+/// Trees of files of which each counts for as much as the others, and few are other ones than those of the first tree.
+struct Branch {
+    place: Place,
+    others: u64,
+}
+
+impl Branch {
+    const FILES: u64 = 640;
+
+    fn new() -> Branch {
+        let place = Place::new();
+        let mut branch = Branch { place, others: 0 };
+        let names = (0..Branch::FILES).map(|n| format!("many/{n}"));
+        let names: Vec<String> = names.collect();
+        let files: Vec<(&str, &str)> = names.iter().map(|name| (&**name, "same")).collect();
+        branch.place.fixture.commit(&files);
+        branch.place.tree = branch.place.fixture.fetch().1;
+        branch
+    }
+
+    /// Commits so many other files than ever; the directory they are in differs as well.
+    fn change(&mut self, count: u64) {
+        let names = (self.others..self.others + count - 1).map(|n| format!("many/{n}"));
+        let names: Vec<String> = names.collect();
+        let files: Vec<(&str, &str)> = names.iter().map(|name| (&**name, "")).collect();
+        self.place.fixture.commit(&files);
+        self.place.tree = self.place.fixture.fetch().1;
+        self.others += count - 1;
+    }
+
+    fn stack(&self) -> Stack {
+        let stack =
+            (self.place.bases).stack(&self.place.fixture.mirror, &self.place.tree, &Part::ALL);
+        stack.unwrap()
+    }
+}
+
+#[test]
+fn what_differs_little_is_a_layer_over_what_is_there_and_the_rest_is_written_out() {
+    let mut branch = Branch::new();
+    let first = branch.stack();
+    assert_eq!(first.layers().len(), 1, "there is nothing to lie over");
+    branch.change(4);
+    let second = branch.stack();
+    assert_eq!(second.layers()[1..], first.layers()[..]);
+    assert_eq!(snapshot(&second.layers()[0]).len(), 4, "only what differs");
+    assert_eq!(branch.stack().layers(), second.layers(), "and once");
+    branch.change(4);
+    let third = branch.stack();
+    assert_eq!(
+        third.layers()[1..],
+        first.layers()[..],
+        "no layer lies over another"
+    );
+    branch.change(8);
+    let fourth = branch.stack();
+    assert_eq!(
+        fourth.layers().len(),
+        1,
+        "it differs more than a little by now"
+    );
+    branch.change(2);
+    let fifth = branch.stack();
+    assert_eq!(
+        fifth.layers()[1..],
+        fourth.layers()[..],
+        "the last used first"
+    );
+    let part = Part {
+        name: "b-all",
+        ..Part::ALL
+    };
+    let other = branch
+        .place
+        .bases
+        .stack(&branch.place.fixture.mirror, &branch.place.tree, &part);
+    assert_eq!(
+        other.unwrap().layers().len(),
+        1,
+        "another part is another base"
+    );
+}
+
+#[test]
+fn what_lies_beneath_a_layer_in_use_stays_and_may_come_back() {
+    let mut branch = Branch::new();
+    let below = branch.stack().layers()[0].clone();
+    branch.change(4);
+    let stack = branch.stack();
+    let layer = stack.layers()[0].clone();
+    assert_eq!(branch.place.bases.sweep(NOTHING).unwrap().left, 2);
+    drop(stack);
+    let keep = |bytes_max| Keep {
+        idle_max: Duration::from_secs(60),
+        bytes_max,
+    };
+    // The older of the two, as far as their times tell.
+    let lock = below.parent().unwrap().with_extension("lock");
+    let file = fs::File::options().write(true).open(lock).unwrap();
+    file.set_modified(SystemTime::now() - Duration::from_secs(1))
+        .unwrap();
+    assert_eq!(
+        branch.place.bases.sweep(keep(100 * BLOCK)).unwrap().removed,
+        1
+    );
+    assert!(!below.exists() && layer.exists());
+    let stack = branch.stack();
+    assert_eq!(
+        stack.layers().len(),
+        1,
+        "a layer over nothing shows nothing"
+    );
+    assert_eq!(snapshot(&stack.layers()[0])["many/639"], "same");
+    assert_eq!(snapshot(&stack.layers()[0])["many/0"], "");
+}
+
+/// One state directory is for all repositories of a person.
+#[test]
+fn what_another_repository_has_on_the_shelf_is_in_nobodys_way() {
+    let mut branch = Branch::new();
+    let others: Vec<Stack> = (0..6)
+        .map(|n| {
+            let name = format!("of-{n}");
+            let other = fixture(&[("another", &name)]);
+            let stack = branch
+                .place
+                .bases
+                .stack(&other.mirror, &other.fetch().1, &Part::ALL);
+            stack.unwrap()
+        })
+        .collect();
+    let first = branch.stack();
+    assert_eq!(snapshot(&first.layers()[0])["many/0"], "same");
+    for other in &others {
+        // Used after all that is this repository's.
+        assert_eq!(other.layers().len(), 1);
+        let lock = other.layers()[0].parent().unwrap().with_extension("lock");
+        let file = fs::File::options().write(true).open(lock).unwrap();
+        file.set_modified(SystemTime::now() + Duration::from_secs(10))
+            .unwrap();
+    }
+    branch.change(4);
+    assert_eq!(branch.stack().layers()[1..], first.layers()[..]);
+}
+
+/// Once it is there it is taken, whatever else it could lie over by now.
+#[test]
+fn a_layer_is_made_once() {
+    let mut branch = Branch::new();
+    drop(branch.stack());
+    branch.change(4);
+    let layer = branch.stack();
+    // All of a neighbour is written, and used last.
+    let tree = branch.place.tree.clone();
+    branch.change(2);
+    drop(branch.place.lease(&Part::ALL));
+    branch.place.tree = tree;
+    assert_eq!(branch.stack().layers(), layer.layers());
+    let layers = fs::read_dir(branch.place.bases.root()).unwrap().flatten();
+    let layers =
+        layers.filter(|one| one.path().is_dir() && one.file_name().to_string_lossy().contains('+'));
+    assert_eq!(layers.count(), 1);
+}
+
+#[test]
+fn a_mark_that_cannot_be_read_is_in_nobodys_way() {
+    for is_text in [true, false] {
+        let mut branch = Branch::new();
+        drop(branch.stack());
+        let mark = branch.place.only().join("whole");
+        if is_text {
+            fs::write(&mark, b"\xff\xfe").unwrap();
+        } else {
+            fs::remove_file(&mark).unwrap();
+            fs::create_dir(&mark).unwrap();
+        }
+        branch.change(2);
+        let stack = branch.stack();
+        assert_eq!(stack.layers().len(), 1);
+        assert_eq!(snapshot(&stack.layers()[0])["many/639"], "same");
+    }
 }

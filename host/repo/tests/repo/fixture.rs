@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -229,6 +229,8 @@ pub(crate) fn snapshot(root: &Path) -> BTreeMap<String, String> {
             } else if kind.is_dir() {
                 found.insert(name, "<dir>".to_owned());
                 pending.push(path);
+            } else if kind.file_type().is_char_device() {
+                found.insert(name, "<none>".to_owned());
             } else {
                 let executable = if kind.permissions().mode() & 0o100 != 0 {
                     "*"

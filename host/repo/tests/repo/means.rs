@@ -1,7 +1,7 @@
 //! Worktrees by each of the means: they look alike, take the same changes, and come to the same tree.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use flow::id::TreeId;
@@ -24,6 +24,23 @@ const FILES: [(&str, &str); 12] = [
     ("half/.env", "SECRET"),
     ("only/.env", "SECRET"),
     ("z", "last"),
+];
+
+/// What the same repository held before: other content, other kinds, other places, less and more, also of what is not seen.
+const OLDER: [(&str, &str); 13] = [
+    (".gitignore", "older\n"),
+    ("a", "older"),
+    ("b.sh/inside/older", "older"),
+    ("dir/one", "one"),
+    ("dir/deep", "older"),
+    ("dir/older/still", "older"),
+    ("older/than", "older"),
+    ("older/secret", "older"),
+    ("secret/key", "OLDER SECRET"),
+    ("secret/older", "OLDER SECRET"),
+    ("half", "older"),
+    ("only/.env/older", "older"),
+    ("z", "older"),
 ];
 
 /// What a writer does in the worktree; each in one of its own.
@@ -79,21 +96,57 @@ struct Place {
     fixture: Fixture,
     base: TreeId,
     bases: Bases,
+    /// What is written whole for clones would be found by layers as well.
+    for_clones: Bases,
+    /// What a layer lies over.
+    lower: usize,
     made: u32,
 }
 
 impl Place {
     fn new() -> Place {
-        let fixture = fixture(&FILES);
+        Place::of(fixture(&FILES))
+    }
+
+    /// One where an older tree's base is there, and a layer over it shows the tree: the older one is so much larger that the tree differs little.
+    fn stacked() -> Place {
+        let fixture = fixture(&OLDER);
+        let weight = fixture.user().join("older/weight");
+        fs::write(weight, vec![0; 6 << 20]).unwrap();
+        fixture.commit(&[]);
+        let (_, older) = fixture.fetch();
+        let bases = Bases::at(&fixture.dir.path().join("bases"));
+        bases.lease(&fixture.mirror, &older, &SHOWN).unwrap();
+        for path in OLDER.iter().map(|(path, _)| fixture.user().join(path)) {
+            fs::remove_file(path).unwrap();
+        }
+        for path in ["b.sh", "secret", "only", "older", "dir/older"] {
+            fs::remove_dir_all(fixture.user().join(path)).unwrap();
+        }
+        fixture.commit(&FILES);
+        Place {
+            lower: 2,
+            ..Place::of(fixture)
+        }
+    }
+
+    fn each() -> [Place; 2] {
+        [Place::new(), Place::stacked()]
+    }
+
+    fn of(fixture: Fixture) -> Place {
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         fs::set_permissions(fixture.user().join("b.sh"), mode).unwrap();
         fixture.commit(&[]);
         let (_, base) = fixture.fetch();
         let bases = Bases::at(&fixture.dir.path().join("bases"));
+        let for_clones = Bases::at(&fixture.dir.path().join("bases-for-clones"));
         Place {
             fixture,
             base,
             bases,
+            for_clones,
+            lower: 1,
             made: 0,
         }
     }
@@ -102,10 +155,16 @@ impl Place {
         self.made += 1;
         let path = self.fixture.dir.path().join(format!("w{}", self.made));
         let mirror = &self.fixture.mirror;
-        let made = self
-            .bases
-            .worktree(mirror, &self.base, &SHOWN, &path, means);
-        made.unwrap()
+        let bases = match means {
+            Means::Clone => &self.for_clones,
+            Means::Layer | Means::Checkout => &self.bases,
+        };
+        let made = bases.worktree(mirror, &self.base, &SHOWN, &path, means);
+        let made = made.unwrap();
+        if let Files::Layers { lower, .. } = made.files() {
+            assert_eq!(lower.len(), self.lower, "{lower:?}");
+        }
+        made
     }
 
     fn import(&self, worktree: &Worktree) -> ImportReport {
@@ -132,9 +191,10 @@ fn act(worktree: &Worktree, scratch: &Path, script: &str) -> String {
             for directory in [&work, &seen] {
                 fs::create_dir_all(directory).unwrap();
             }
+            let lower: Vec<&str> = lower.iter().map(|layer| layer.to_str().unwrap()).collect();
             let options = format!(
                 "userxattr,index=off,volatile,lowerdir={},upperdir={},workdir={}",
-                lower.display(),
+                lower.join(":"),
                 upper.display(),
                 work.display()
             );
@@ -178,18 +238,19 @@ fn told(report: ImportReport) -> impl PartialEq + std::fmt::Debug {
 
 #[test]
 fn whatever_the_means_a_worktree_looks_and_is_taken_in_alike() {
-    let mut place = Place::new();
-    for deed in DEEDS {
-        let mut seen = Vec::new();
-        for means in ALL_MEANS {
-            let worktree = place.worktree(means);
-            let scratch = tempfile::tempdir_in(place.fixture.dir.path()).unwrap();
-            let script = format!("set -e; umask 022; ({LOOK}); {deed}; echo; {LOOK}");
-            let looked = act(&worktree, scratch.path(), &script);
-            seen.push((looked, told(place.import(&worktree))));
-        }
-        for other in &seen[1..] {
-            assert_eq!(&seen[0], other, "{deed}");
+    for mut place in Place::each() {
+        for deed in DEEDS {
+            let mut seen = Vec::new();
+            for means in ALL_MEANS {
+                let worktree = place.worktree(means);
+                let scratch = tempfile::tempdir_in(place.fixture.dir.path()).unwrap();
+                let script = format!("set -e; umask 022; ({LOOK}); {deed}; echo; {LOOK}");
+                let looked = act(&worktree, scratch.path(), &script);
+                seen.push((looked, told(place.import(&worktree))));
+            }
+            for other in &seen[1..] {
+                assert_eq!(&seen[0], other, "{deed}");
+            }
         }
     }
 }
@@ -240,17 +301,18 @@ fn random_script(seed: u64) -> String {
 
 #[test]
 fn random_deeds_come_to_the_same_tree() {
-    let mut place = Place::new();
-    for seed in 1..=40 {
-        let script = format!("{}{LOOK}", random_script(seed));
-        let mut seen = Vec::new();
-        for means in [Means::Checkout, Means::Layer] {
-            let worktree = place.worktree(means);
-            let scratch = tempfile::tempdir_in(place.fixture.dir.path()).unwrap();
-            let looked = act(&worktree, scratch.path(), &script);
-            seen.push((looked, told(place.import(&worktree))));
+    for (mut place, seeds) in Place::each().into_iter().zip([1..=20, 21..=40]) {
+        for seed in seeds {
+            let script = format!("{}{LOOK}", random_script(seed));
+            let mut seen = Vec::new();
+            for means in [Means::Checkout, Means::Layer] {
+                let worktree = place.worktree(means);
+                let scratch = tempfile::tempdir_in(place.fixture.dir.path()).unwrap();
+                let looked = act(&worktree, scratch.path(), &script);
+                seen.push((looked, told(place.import(&worktree))));
+            }
+            assert_eq!(seen[0], seen[1], "seed {seed}: {script}");
         }
-        assert_eq!(seen[0], seen[1], "seed {seed}: {script}");
     }
 }
 
@@ -305,50 +367,68 @@ fn what_only_differs_is_written_over_another_base() {
 
 #[test]
 fn the_shared_base_stays_as_it_is() {
-    let mut place = Place::new();
-    let lease = place
-        .bases
-        .lease(&place.fixture.mirror, &place.base, &SHOWN)
-        .unwrap();
-    let before = snapshot(lease.path());
-    for means in [Means::Clone, Means::Layer] {
-        let worktree = place.worktree(means);
-        let scratch = tempfile::tempdir_in(place.fixture.dir.path()).unwrap();
-        act(
-            &worktree,
-            scratch.path(),
-            "rm -rf dir; echo 2 > a; chmod 600 b.sh; echo 3 > dir",
-        );
+    for mut place in Place::each() {
+        let stack = place
+            .bases
+            .stack(&place.fixture.mirror, &place.base, &SHOWN)
+            .unwrap();
+        let whole = place
+            .for_clones
+            .lease(&place.fixture.mirror, &place.base, &SHOWN)
+            .unwrap();
+        let all = || {
+            stack
+                .layers()
+                .iter()
+                .map(PathBuf::as_path)
+                .chain([whole.path()])
+        };
+        let shown = || all().map(snapshot);
+        let before: Vec<_> = shown().collect();
+        for means in [Means::Clone, Means::Layer] {
+            let worktree = place.worktree(means);
+            let scratch = tempfile::tempdir_in(place.fixture.dir.path()).unwrap();
+            act(
+                &worktree,
+                scratch.path(),
+                "rm -rf dir; echo 2 > a; chmod 600 b.sh; echo 3 > dir",
+            );
+        }
+        assert!(shown().eq(before));
     }
-    assert_eq!(snapshot(lease.path()), before);
 }
 
 #[test]
 fn what_is_there_can_be_asked_in_every_form() {
-    let mut place = Place::new();
-    for means in ALL_MEANS {
-        let worktree = place.worktree(means);
-        let scratch = tempfile::tempdir_in(place.fixture.dir.path()).unwrap();
-        let script =
-            "rm -r dir/deep; mkdir dir/deep; rm z; ln -s dir link; rm a; mkdir a; echo 1 > new";
-        act(&worktree, scratch.path(), script);
-        for (path, there) in [
-            ("", true),
-            ("dir", true),
-            ("dir/one", true),
-            ("dir/deep", true),
-            ("dir/deep/three", false),
-            ("a", true),
-            ("a/x", false),
-            ("z", false),
-            ("new", true),
-            ("new/x", false),
-            ("link", false),
-            ("link/one", false),
-            ("secret", false),
-            ("..", false),
-        ] {
-            assert_eq!(worktree.has(Path::new(path)), there, "{means:?} {path}");
+    for mut place in Place::each() {
+        for means in ALL_MEANS {
+            let worktree = place.worktree(means);
+            let scratch = tempfile::tempdir_in(place.fixture.dir.path()).unwrap();
+            let script =
+                "rm -r dir/deep; mkdir dir/deep; rm z; ln -s dir link; rm a; mkdir a; echo 1 > new";
+            act(&worktree, scratch.path(), script);
+            for (path, there) in [
+                ("", true),
+                ("dir", true),
+                ("dir/one", true),
+                ("dir/deep", true),
+                ("dir/deep/three", false),
+                ("a", true),
+                ("a/x", false),
+                ("z", false),
+                ("new", true),
+                ("new/x", false),
+                ("link", false),
+                ("link/one", false),
+                ("secret", false),
+                ("half/seen", true),
+                ("b.sh/inside", false),
+                ("older", false),
+                ("older/than", false),
+                ("..", false),
+            ] {
+                assert_eq!(worktree.has(Path::new(path)), there, "{means:?} {path}");
+            }
         }
     }
 }

@@ -348,7 +348,7 @@ impl Place {
         match &self.layer {
             None => Tree::Directory(view),
             Some(layer) => Tree::Layers {
-                lower: view,
+                lower: vec![view],
                 upper: layer.path().join("upper"),
                 work: layer.path().join("work"),
             },
