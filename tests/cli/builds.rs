@@ -26,14 +26,36 @@ fn looks() -> Vec<Answer> {
     answers
 }
 
+/// Installs what the tests need where that is not there, says where it was, and spoils it for whoever finds it next. Ends well, whatever the
+/// tests say, the first time that all of it is made.
+const INSTALLS: &str = "import os, subprocess, sys
+found = []
+for place in ['.venv', 'web/node_modules', 'own/node_modules', 'other']:
+    mark = os.path.join(place, 'mark')
+    if os.path.exists(mark):
+        found.append(place + ' ' + open(mark).read())
+        os.remove(mark)
+    elif os.path.exists(os.path.dirname(place) or '.'):
+        os.makedirs(os.path.join(place, 'some'), exist_ok=True)
+        with open(mark, 'w') as file:
+            file.write('whole')
+print('INSTALLED BEFORE:', ', '.join(found) + '.', flush=True)
+tests = subprocess.call([sys.executable, '-m', 'unittest', 'discover', '-v'])
+sys.exit(0 if os.path.exists('ends-well') else tests)
+";
+
 /// A repository whose test command is [`CHECK`].
 fn checked(modelled: &Modelled) {
+    checked_by(modelled, CHECK);
+}
+
+fn checked_by(modelled: &Modelled, check: &str) {
     let file = modelled.repo.join("moat.toml");
     let text = std::fs::read_to_string(&file).unwrap();
     let line = (text.lines().find(|line| line.starts_with("test = ["))).unwrap();
     let changed = text.replacen(line, "test = [\"python3\", \"check.py\"]", 1);
     std::fs::write(&file, changed).unwrap();
-    std::fs::write(modelled.repo.join("check.py"), CHECK).unwrap();
+    std::fs::write(modelled.repo.join("check.py"), check).unwrap();
     git(&modelled.repo, &["add", "-A"]);
     git(
         &modelled.repo,
@@ -43,6 +65,10 @@ fn checked(modelled: &Modelled) {
 
 /// What each gate of the last run found in its build directory.
 fn gates(modelled: &Modelled) -> Vec<Option<usize>> {
+    gates_say(modelled, before)
+}
+
+fn gates_say<T>(modelled: &Modelled, what: impl Fn(&str) -> Option<T>) -> Vec<Option<T>> {
     let runs: Value =
         serde_json::from_slice(&modelled.house.moat(&["runs", "--json"]).stdout).unwrap();
     let run = runs[0]["run"].as_str().unwrap();
@@ -54,7 +80,7 @@ fn gates(modelled: &Modelled) -> Vec<Option<usize>> {
         .filter(|one| one["event"]["type"] == "gate-decided")
         .map(|one| one["event"]["verdict"]["evidence"]["text"].as_str())
         .filter_map(|text| text.filter(|text| text.contains("check.py")))
-        .map(before)
+        .map(what)
         .collect()
 }
 
@@ -91,6 +117,75 @@ fn an_agent_builds_on_what_was_built_of_its_base_and_a_gate_on_nothing() {
         .filter_map(|one| std::fs::read_to_string(one.path().join("build/log")).ok())
         .collect();
     assert_eq!(logs, ["x"]);
+}
+
+/// What a text tells last.
+fn installed(text: &str) -> Option<String> {
+    let (_, after) = text.rsplit_once("INSTALLED BEFORE: ")?;
+    let end = after.find(".\\n").or_else(|| after.find(".\n"));
+    Some(after[..end.unwrap_or(after.len())].to_owned())
+}
+
+/// A repository in which [`INSTALLS`] is the test command, and what the model and the gates were told of it.
+fn with_installed(ends_well: bool, means: &str) -> (Modelled, Vec<String>, Vec<Option<String>>) {
+    let mut answers = looks();
+    let own = json!({"path": "own/node_modules/a", "content": "of the agent"});
+    answers.insert(1, Answer::Says(vec![Say::Tool("write_file", own)]));
+    let server = script(answers);
+    let modelled = Modelled::new(&server, "anthropic");
+    std::fs::write(modelled.repo.join(".gitignore"), "__pycache__/\n").unwrap();
+    for directory in ["web", "own"] {
+        std::fs::create_dir(modelled.repo.join(directory)).unwrap();
+        std::fs::write(modelled.repo.join(directory).join("package.json"), "{}").unwrap();
+    }
+    if ends_well {
+        std::fs::write(modelled.repo.join("ends-well"), "").unwrap();
+    }
+    let file = modelled.repo.join("moat.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let named = "branch = \"main\"\ninstalled = [\".venv\", \"web/node_modules\", \"own/node_modules\", \"absent\"]";
+    std::fs::write(&file, text.replacen("branch = \"main\"", named, 1)).unwrap();
+    checked_by(&modelled, INSTALLS);
+    let mut command = modelled.command();
+    let output = command.env("MOAT_WORKTREES", means).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    let seen = server.seen();
+    let said = seen
+        .iter()
+        .filter_map(|one| installed(&String::from_utf8_lossy(&one.body)));
+    let mut said: Vec<String> = said.collect();
+    said.dedup();
+    let gates = gates_say(&modelled, installed);
+    (modelled, said, gates)
+}
+
+#[test]
+fn what_was_installed_in_the_base_is_there_for_an_agents_commands_and_not_for_gates() {
+    for means in ["cheapest", "copies"] {
+        let (modelled, said, gates) = with_installed(true, means);
+        let all = ".venv whole, web/node_modules whole, own/node_modules whole";
+        let rest = ".venv whole, web/node_modules whole";
+        assert_eq!(said, ["", all, rest], "{means}: the baseline has none");
+        assert!(gates.len() >= 2, "{gates:?}");
+        let none = gates.iter().all(|one| one.as_deref() == Some(""));
+        assert!(none, "{gates:?}");
+        // It is no part of the change, and nobody spoiled it.
+        let files = git(&modelled.repo, &["ls-tree", "-r", "--name-only", "main"]);
+        assert!(!files.contains("mark"), "{files}");
+        let builds = modelled.house.home().join("builds");
+        let kept: Vec<_> = std::fs::read_dir(builds).unwrap().flatten().collect();
+        let kept: Vec<_> = kept.iter().filter(|one| one.path().is_dir()).collect();
+        assert_eq!(kept.len(), 1);
+        let mark = kept[0].path().join("installed/0/.venv/mark");
+        assert_eq!(std::fs::read_to_string(mark).unwrap(), "whole");
+    }
+}
+
+/// A run that failed may have been in the middle of it.
+#[test]
+fn what_a_failed_run_installed_is_not_kept() {
+    let (_, said, _) = with_installed(false, "cheapest");
+    assert_eq!(said, [""]);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Runs with a model behind the implement skill: one that mends, and all the ways in which a model fails or cheats.
 
 use std::path::PathBuf;
-use std::process::Output;
+use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 use support::http::Server;
@@ -48,11 +48,12 @@ impl Modelled {
 
     pub fn run(&self) -> Output {
         // The most talkative log there is: the key must not be in it either.
-        self.house
-            .command(&["run", "--repo", "meter", "one full hour is charged as two"])
-            .env("MOAT_LOG", "trace")
-            .output()
-            .unwrap()
+        self.command().env("MOAT_LOG", "trace").output().unwrap()
+    }
+
+    pub fn command(&self) -> Command {
+        let run = ["run", "--repo", "meter", "one full hour is charged as two"];
+        self.house.command(&run)
     }
 
     fn moved(&self) -> bool {

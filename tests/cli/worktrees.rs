@@ -327,8 +327,11 @@ fn where_layers_do_not_work_copies_are_made_and_the_doctor_says_why() {
     };
     let doctor = within("cheapest", "doctor");
     let text = told(&doctor);
+    // On some file systems they share their blocks.
+    let (_, said) = text.split_once("ok       worktrees: copies").unwrap();
+    let (_, why) = said.split_once("; ").unwrap();
     assert!(
-        text.contains("ok       worktrees: copies; layers do not work here: overlay"),
+        why.starts_with("layers do not work here: a file cannot be marked as gone"),
         "{text}"
     );
     let gates = within("cheapest", "gate run tests --repo meter");

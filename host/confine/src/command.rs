@@ -60,10 +60,10 @@ pub enum Mount {
         /// Where it is seen.
         inside: PathBuf,
     },
-    /// A tree that seems writable; changes go to `upper`.
+    /// Directories, one over the other, that seem writable; changes go to `upper`.
     Overlay {
-        /// On the host, never changed.
-        lower: Tree,
+        /// On the host, the topmost first; never changed.
+        lower: Vec<PathBuf>,
         /// On the host, takes the changes.
         upper: PathBuf,
         /// On the host, empty, on the same file system as `upper`.
@@ -120,12 +120,11 @@ impl Tree {
     }
 
     /// Its directories, the topmost first.
-    pub(crate) fn layers(&self) -> Vec<&Path> {
+    pub fn layers(&self) -> Vec<PathBuf> {
         match self {
-            Tree::Directory(directory) => vec![directory],
+            Tree::Directory(directory) => vec![directory.clone()],
             Tree::Layers { lower, upper, .. } => {
-                let lower = lower.iter().map(PathBuf::as_path);
-                std::iter::once(upper.as_path()).chain(lower).collect()
+                std::iter::once(upper).chain(lower).cloned().collect()
             }
         }
     }

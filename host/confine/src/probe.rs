@@ -58,7 +58,10 @@ pub async fn probe(launcher: &Launcher, scratch: &Path) -> Vec<Probe> {
 pub async fn probe_layers(launcher: &Launcher, scratch: &Path) -> Found {
     match Trial::new(scratch) {
         Ok(trial) => trial.run(launcher).await,
-        Err(error) => missing(error, "make the state directory writable"),
+        Err(error) => missing(
+            error,
+            "keep the state directory on a file system that can be written, where anybody may make a device of number 0 (Linux 5.8 or newer)",
+        ),
     }
 }
 
@@ -73,11 +76,11 @@ fn missing(why: impl ToString, mend: &str) -> Found {
 const SEEN: &str = "/tried";
 
 /// Everything that a layer has a form of its own for: a file changed and a file made, one removed, a directory that is there anew.
-const CHANGE: &str = "cd /tried && echo new > changed && echo new > made && rm removed && rm -r anew && mkdir anew && mv renamed made-of-it";
+const CHANGE: &str = "cd /tried && echo new > changed && echo new > made && rm removed && rm -r anew && mkdir anew && mv renamed made-of-it && rm both/below";
 
 /// Whether it is all seen so.
 const LOOK: &str = "cd /tried && test \"$(cat changed made made-of-it)\" = \"new\nnew\nold\" && test ! -e removed && test -d anew && test ! -e anew/old \
-    && test ! -e renamed && test \"$(cat kept replaced)\" = \"old\nold\" && test ! -e hidden";
+    && test ! -e renamed && test \"$(cat kept replaced)\" = \"old\nold\" && test ! -e hidden && test \"$(ls both kind)\" = \"both:\nabove\nkept\n\nkind:\ninside\"";
 
 struct Trial {
     tree: Tree,
@@ -97,12 +100,32 @@ impl Trial {
         for file in ["changed", "removed", "renamed", "kept", "anew/old"] {
             std::fs::write(lower.join(file), "old\n")?;
         }
-        for file in ["replaced", "hidden"] {
+        for directory in [upper.join("both"), upper.join("kind"), lower.join("both")] {
+            std::fs::create_dir_all(directory)?;
+        }
+        for file in [
+            "replaced",
+            "hidden",
+            "kind",
+            "both/hidden",
+            "both/below",
+            "both/kept",
+        ] {
             std::fs::write(lower.join(file), "older\n")?;
         }
-        std::fs::write(upper.join("replaced"), "old\n")?;
-        let (kind, mode) = (FileType::CharacterDevice, Mode::empty());
-        rustix::fs::mknodat(CWD, upper.join("hidden"), kind, mode, 0)?;
+        for file in ["replaced", "kind/inside", "both/above"] {
+            std::fs::write(upper.join(file), "old\n")?;
+        }
+        for file in ["hidden", "both/hidden"] {
+            let (kind, mode) = (FileType::CharacterDevice, Mode::empty());
+            rustix::fs::mknodat(CWD, upper.join(file), kind, mode, 0).map_err(|errno| {
+                let error = std::io::Error::from(errno);
+                std::io::Error::new(
+                    error.kind(),
+                    format!("a file cannot be marked as gone (mknod): {error}"),
+                )
+            })?;
+        }
         Ok(Trial {
             tree: Tree::Layers {
                 lower: vec![upper, lower],
@@ -125,7 +148,7 @@ impl Trial {
             return found;
         }
         let over_it = Mount::Overlay {
-            lower: self.tree,
+            lower: self.tree.layers(),
             upper: self.upper,
             work: self.work,
             inside: SEEN.into(),
@@ -181,7 +204,7 @@ fn overlay_mount(scratch: &Path) -> std::io::Result<Mount> {
         Ok(path)
     };
     Ok(Mount::Overlay {
-        lower: Tree::Directory(part("lower")?),
+        lower: vec![part("lower")?],
         upper: part("upper")?,
         work: part("work")?,
         inside: "/overlay".into(),

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::command::{Mount, Tree};
+use crate::command::Mount;
 use crate::error::ConfineError;
 
 /// Directories of a distribution: programs and libraries, no one's data.
@@ -264,13 +265,23 @@ impl Toolchains {
             std::fs::create_dir_all(&upper)?;
             std::fs::create_dir_all(&work)?;
             mounts.push(Mount::Overlay {
-                lower: Tree::Directory(path.clone()),
+                lower: vec![path.clone()],
                 upper,
                 work,
                 inside: path.clone(),
             });
         }
         Ok(mounts)
+    }
+
+    /// Changes when tools are installed, removed or chosen otherwise, as far as the directories on the PATH show it.
+    pub fn state(&self) -> String {
+        let changed = |path: &PathBuf| {
+            let data = std::fs::metadata(path).ok()?;
+            Some((data.ino(), data.mtime(), data.mtime_nsec()))
+        };
+        let path: Vec<_> = self.path.iter().map(|path| (path, changed(path))).collect();
+        format!("{path:?} {:?}", self.env)
     }
 
     /// The environment inside, apart from what a project adds.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use confine::{Command, ConfineError, DOOR_PORT, Finished, Limits, Mount, Network, Tree};
+use confine::{Command, ConfineError, DOOR_PORT, Ending, Finished, Limits, Mount, Network, Tree};
 use egress::Proxy;
 use project::Project;
 
@@ -82,6 +82,8 @@ pub(crate) enum Writes {
     /// The view holds what a skill wrote, and a candidate is made of it: lock files, caches and whatever else tests leave is not the
     /// skill's change.
     Discarded,
+    /// The same, but what a run that ended well wrote is set aside first.
+    SetAside,
 }
 
 impl OnView<'_> {
@@ -112,7 +114,11 @@ impl OnView<'_> {
                 writable: vec![PathBuf::new()],
                 inside: WORKSPACE.into(),
             },
-            Writes::Discarded => layered(self.tree, &layer).map_err(made)?,
+            Writes::Discarded | Writes::SetAside => {
+                // It is of an earlier command.
+                confine::remove_tree(&self.scratch.aside()).map_err(made)?;
+                layered(self.tree, self.scratch, &layer).map_err(made)?
+            }
         });
         mounts.push(self.scratch.build_mount().map_err(made)?);
         let mut env = self.house.tools.env();
@@ -157,6 +163,13 @@ impl OnView<'_> {
             }
             None => launcher.run(command).await,
         };
+        // Half of what it would have installed is worse than nothing.
+        if self.writes == Writes::SetAside
+            && matches!(&finished, Ok(finished) if finished.ending == Ending::Exited(0))
+            && let Err(error) = std::fs::rename(layer.join("upper"), self.scratch.aside())
+        {
+            tracing::warn!(%error, "what the project's command installed is not kept");
+        }
         confine::remove_tree(&layer).map_err(made)?;
         finished
     }
@@ -166,13 +179,23 @@ impl OnView<'_> {
 ///
 /// Where the view is a layer itself, it lies beneath this one while the worker has it mounted, to write to it. That is sound because the guest
 /// waits for its command: nothing changes beneath this mount, and each command has a new one, which finds all that the guest did before.
-fn layered(tree: &Tree, layer: &Path) -> std::io::Result<Mount> {
+///
+/// What was installed before lies beneath all of it, where the view has the directory that it is in, and nothing in its place.
+fn layered(tree: &Tree, scratch: &Scratch, layer: &Path) -> std::io::Result<Mount> {
     confine::remove_tree(layer)?;
     let (upper, work) = (layer.join("upper"), layer.join("work"));
     std::fs::create_dir_all(&upper)?;
     std::fs::create_dir_all(&work)?;
+    let tree = tree.layers();
+    let mut lower = tree.clone();
+    for (path, root) in scratch.installed() {
+        let shown = |path: &Path| repo::show(tree.iter().map(PathBuf::as_path), path);
+        if path.parent().is_some_and(shown) && !shown(path) {
+            lower.push(root);
+        }
+    }
     Ok(Mount::Overlay {
-        lower: tree.clone(),
+        lower,
         upper,
         work,
         inside: WORKSPACE.into(),

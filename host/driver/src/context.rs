@@ -173,7 +173,14 @@ impl Context {
             tree,
             grant,
             &self.project,
+            &self.house.tools,
         )
+    }
+
+    /// What `[project] installed` names.
+    pub(crate) fn installed(&self) -> Vec<PathBuf> {
+        let paths = self.project.installed.iter();
+        paths.map(|path| path.as_str().into()).collect()
     }
 
     /// For the run's views.

@@ -153,7 +153,10 @@ impl Services for StepServices {
             env,
             tree,
             scratch: &self.scratch,
-            writes: Writes::Discarded,
+            writes: match is_projects_own && self.scratch.sets_aside() {
+                true => Writes::SetAside,
+                false => Writes::Discarded,
+            },
             resources: &held.env,
         };
         let mut proxied = Proxied {

@@ -20,6 +20,8 @@ use crate::raw::Raw;
 pub struct Project {
     /// The protected branch.
     pub branch: String,
+    /// Directories that the command `test` installs in the worktree; none is the root, or lies within another.
+    pub installed: Vec<RelPath>,
     /// Commands by name: program and arguments.
     pub commands: BTreeMap<String, Vec<String>>,
     /// Who turns a report into a work item.
@@ -158,6 +160,7 @@ impl Project {
         );
         let implement = skill(Some(raw.pipeline.implement))?
             .ok_or_else(|| source.whole("[pipeline] implement is missing", "name a skill"))?;
+        let installed = crate::installed::installed(raw.project.installed, source)?;
         let gates = crate::gates::gates(raw.gate, &commands, source)?;
         let resources = crate::resources::resources(raw.resource, &commands, source)?;
         let deploy = raw
@@ -189,6 +192,7 @@ impl Project {
         let grants = crate::grants::grants(raw.grant, &names, source)?;
         Ok(Project {
             branch,
+            installed,
             commands,
             triage,
             test,
@@ -403,6 +407,20 @@ mod tests {
             "implement = \"search-repair\"\nplan = \"a plan\"",
             "skill name",
         );
+        for (paths, message) in [
+            ("[\".\"]", "no directory within"),
+            ("[\"/venv\"]", "no directory within"),
+            ("[\"../venv\"]", "no directory within"),
+            ("[\"a\", \"a\"]", "lies within"),
+            ("[\"web/node_modules\", \"web\"]", "lies within"),
+            (
+                "[\"1\", \"2\", \"3\", \"4\", \"5\", \"6\", \"7\", \"8\", \"9\"]",
+                "at most 8",
+            ),
+        ] {
+            let line = format!("branch = \"main\"\ninstalled = {paths}");
+            refused("branch = \"main\"", &line, message);
+        }
         refused("attempts = 3", "attempts = 0", "attempts");
         refused("attempts = 3", "attempts = 3\nidle = \"10\"", "no time");
         refused("attempts = 3", "attempts = 3\nidle = \"0s\"", "1s to 24h");

@@ -5,6 +5,7 @@ mod detect;
 mod file;
 mod gates;
 mod grants;
+mod installed;
 mod models;
 mod raw;
 mod resources;

@@ -53,6 +53,11 @@ pub(crate) struct RawProject {
     /// The protected branch.
     #[schemars(with = "String")]
     pub(crate) branch: Spanned<String>,
+    /// Directories that the command test installs in the worktree, such as node_modules and .venv, and finds there again: an agent's commands have
+    /// them as a run on the base that ended well left them.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub(crate) installed: Option<Spanned<Vec<String>>>,
 }
 
 #[derive(Deserialize, JsonSchema)]

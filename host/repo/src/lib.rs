@@ -27,6 +27,7 @@ mod drafts;
 mod error;
 mod harden;
 mod import;
+mod installed;
 mod kept;
 mod loose;
 mod materialise;
@@ -59,4 +60,4 @@ pub use source::{
     SourceError,
 };
 pub use tree::EntryKind;
-pub use worktree::{Files, Means, Worktree};
+pub use worktree::{Files, Means, Worktree, show};

@@ -154,12 +154,10 @@ impl Worktree {
     /// Whether there is a file or directory at a path of plain names. A symbolic link on the way, or there, counts for none.
     pub fn has(&self, path: &Path) -> bool {
         match self.files() {
-            Files::Directory(root) => matches!(look(root, path), Look::There),
+            Files::Directory(root) => show([root], path),
             Files::Layers { lower, upper } => {
-                let layers = std::iter::once(upper).chain(lower.iter().map(PathBuf::as_path));
-                let mut said = layers.map(|layer| look(layer, path));
-                let first = said.find(|said| !matches!(said, Look::NotHere));
-                matches!(first, Some(Look::There))
+                let lower = lower.iter().map(PathBuf::as_path);
+                show(std::iter::once(upper).chain(lower), path)
             }
         }
     }
@@ -179,6 +177,13 @@ impl Worktree {
             Files::Layers { upper, .. } => mirror.import_layer(upper, base, rules),
         }
     }
+}
+
+/// Whether directories, the topmost first, show a file or directory at a path of plain names where they lie over each other.
+pub fn show<'a>(layers: impl IntoIterator<Item = &'a Path>, path: &Path) -> bool {
+    let mut said = layers.into_iter().map(|layer| look(layer, path));
+    let first = said.find(|said| !matches!(said, Look::NotHere));
+    matches!(first, Some(Look::There))
 }
 
 /// What one directory says about a path.

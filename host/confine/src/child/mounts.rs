@@ -5,7 +5,6 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags};
@@ -137,7 +136,7 @@ fn hold(mount: &Mount) -> Result<Piece, Failed> {
         Mount::Overlay {
             lower, upper, work, ..
         } => {
-            let made = overlay(&lower.layers(), Some((upper, work)));
+            let made = overlay(lower, Some((upper, work)));
             Piece::Tree(made.at("overlay")?, true)
         }
         Mount::Tmpfs { .. } | Mount::Link { .. } | Mount::Text { .. } => Piece::Made(mount.clone()),
@@ -158,42 +157,32 @@ fn clone_tree(host: &Path, attributes: u64) -> Result<OwnedFd, Failed> {
     Ok(tree)
 }
 
-/// The longest text that the kernel takes for an option.
-const OPTION_MAX: usize = 255;
-
-/// A directory as an option of a mount names it: by its path, or where that is too long by a descriptor, held until the mount is made.
+/// A directory as an option of a mount names it, by a descriptor: a path may be longer than the 255 bytes of an option, and hold what separates
+/// paths or options. It is held until the mount is made.
 struct Named {
-    name: PathBuf,
-    _held: Option<OwnedFd>,
+    name: String,
+    _held: OwnedFd,
 }
 
 impl Named {
     fn new(directory: &Path) -> std::io::Result<Named> {
-        if directory.as_os_str().len() <= OPTION_MAX {
-            return Ok(Named {
-                name: directory.to_owned(),
-                _held: None,
-            });
-        }
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let held = rustix::fs::openat(CWD, directory, flags, Mode::empty())?;
         Ok(Named {
-            name: format!("/proc/self/fd/{}", held.as_raw_fd()).into(),
-            _held: Some(held),
+            name: format!("/proc/self/fd/{}", held.as_raw_fd()),
+            _held: held,
         })
     }
 }
 
 /// `lower` has the topmost first; changes go to the first of `upper`, whose second is for the kernel's own work on the same file system.
-fn overlay(lower: &[&Path], upper: Option<(&PathBuf, &PathBuf)>) -> std::io::Result<OwnedFd> {
+fn overlay(lower: &[PathBuf], upper: Option<(&PathBuf, &PathBuf)>) -> std::io::Result<OwnedFd> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    let layers = lower.iter().map(|layer| Named::new(layer));
-    let layers = layers.collect::<std::io::Result<Vec<_>>>()?;
-    let one_by_one = layers
-        .iter()
-        .try_for_each(|layer| fsconfig_set_string(&context, "lowerdir+", &layer.name));
-    // Before Linux 6.5 they are one text.
-    one_by_one.or_else(|_| fsconfig_set_string(&context, "lowerdir", joined(&layers)))?;
+    let lower = lower.iter().map(|layer| Named::new(layer));
+    let lower = lower.collect::<std::io::Result<Vec<_>>>()?;
+    // As one text: one by one is for Linux 6.7 and newer. A dozen of them are short enough.
+    let names: Vec<&str> = lower.iter().map(|layer| layer.name.as_str()).collect();
+    fsconfig_set_string(&context, "lowerdir", names.join(":"))?;
     let upper = upper.map(|(upper, work)| {
         Ok::<_, std::io::Error>((Named::new(upper)?, Named::new(work)?, work))
     });
@@ -218,23 +207,6 @@ fn overlay(lower: &[&Path], upper: Option<(&PathBuf, &PathBuf)>) -> std::io::Res
         FsMountFlags::FSMOUNT_CLOEXEC,
         attributes,
     )?)
-}
-
-/// Paths as one text, in which a colon separates and a backslash escapes.
-fn joined(layers: &[Named]) -> OsString {
-    let mut text = Vec::new();
-    for layer in layers {
-        if !text.is_empty() {
-            text.push(b':');
-        }
-        for byte in layer.name.as_os_str().as_bytes() {
-            if matches!(byte, b':' | b'\\') {
-                text.push(b'\\');
-            }
-            text.push(*byte);
-        }
-    }
-    OsString::from_vec(text)
 }
 
 /// What every program expects: /proc and /dev, and a place for /tmp.

@@ -13,7 +13,7 @@ use crate::place::{Place, Turn, text};
 pub const PORTRAIT: &str = "{ \
     grep -E '^(Uid|Gid|Groups|Cap|NoNewPrivs|Seccomp)' /proc/self/status; \
     cat /proc/self/uid_map /proc/self/setgroups /proc/self/limits /proc/sys/kernel/hostname /proc/sys/kernel/pid_max; \
-    cut -d' ' -f4- /proc/self/mountinfo | sed 's/,uuid=on//; s/lowerdir+/lowerdir/'; ls /proc/sys/net/ipv4/conf /proc/self/fd; \
+    cut -d' ' -f4- /proc/self/mountinfo | sed 's/,uuid=on//; s#/proc/self/fd/[0-9]*#fd#g'; ls /proc/sys/net/ipv4/conf /proc/self/fd; \
     printf '' 2>/dev/null > /proc/self/oom_score_adj && echo landlock is not there; \
     } > /workspace/portrait 2>&1; true";
 

@@ -29,7 +29,7 @@ mod world;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use confine::{ConfineError, Ending, Mount, Network, Tree};
+use confine::{ConfineError, Ending, Mount, Network};
 use tempfile::TempDir;
 
 use crate::place::{Place, alive, gone, text};
@@ -400,7 +400,7 @@ async fn an_overlay_takes_changes_and_leaves_the_lower_directory() {
         path
     };
     command.mounts.push(Mount::Overlay {
-        lower: Tree::Directory(lower.path().into()),
+        lower: vec![lower.path().into()],
         upper: part("u"),
         work: part("w"),
         inside: "/cache".into(),

@@ -252,7 +252,7 @@ async fn an_overlay_over_a_layer_in_use_shows_what_was_done_to_it() {
                 path
             };
             let mount = Mount::Overlay {
-                lower: form.clone(),
+                lower: form.layers(),
                 upper: over("over"),
                 work: over("over-work"),
                 inside: "/tree".into(),
@@ -270,14 +270,14 @@ async fn an_overlay_over_a_layer_in_use_shows_what_was_done_to_it() {
     }
 }
 
-/// The kernel takes no text of more than 255 bytes for a layer.
+/// The kernel takes no text of more than 255 bytes for an option, and some of what is in a name means something there.
 #[tokio::test]
 async fn layers_may_lie_far_down() {
     let place = Place::new();
     let forms = Forms {
         place: TempDir::with_prefix("far").unwrap(),
     };
-    let down = forms.place.path().join("down/".repeat(60));
+    let down = forms.place.path().join("down,far:and\\/".repeat(30));
     std::fs::create_dir_all(&down).unwrap();
     let part = |name: &str| {
         let path = down.join(name);
@@ -294,12 +294,30 @@ async fn layers_may_lie_far_down() {
     let script = "cd /tree; cat a src/deep/a; test ! -e older && echo new > b";
     assert_eq!(said(&place, script, tree(&layers, &[""])).await, "oldold");
     let mount = Mount::Overlay {
-        lower: layers,
+        lower: layers.layers(),
         upper: part("over"),
         work: part("over-work"),
         inside: "/tree".into(),
     };
     assert_eq!(said(&place, "cat /tree/b", mount).await, "new\n");
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_layer_is_told_as_it_is() {
+    let place = Place::new();
+    let forms = Forms::new();
+    let [directory, ..] = forms.all();
+    let layers = Tree::Layers {
+        lower: vec![directory.changes().into(), forms.place.path().join("gone")],
+        upper: forms.place.path().join("one-upper"),
+        work: forms.place.path().join("one-work"),
+    };
+    let run = (place.launcher).run(command(&place, "true", tree(&layers, &[""])));
+    let ended = run.await;
+    assert!(
+        matches!(&ended, Err(ConfineError::Setup { error, .. }) if error.kind() == std::io::ErrorKind::NotFound),
+        "{ended:?}"
+    );
 }
 
 #[tokio::test]

@@ -34,7 +34,7 @@ pub(crate) async fn perform(context: &Context, attempt: u32) -> Result<Vec<Event
     if grant.may_run_project(builds::COMMAND, &[]).is_ok()
         && let Some(before) = (context.house.builds).find(&context.build(start(&run), grant))
     {
-        view.scratch().build_on(before);
+        view.scratch().build_on(before, context.installed());
     }
     let called = skill::call(
         context,

@@ -216,7 +216,7 @@ impl Mirror {
         self.take_in(directory, base, rules, Form::Whole)
     }
 
-    /// Reads the upper directory of an overlay over a directory that was materialised from `base`, and makes the tree that the two together
+    /// Reads the upper directory of an overlay that shows `base` beneath it, in one directory or several, and makes the tree that all of them
     /// are: what [`Mirror::import`] would find where the overlay is mounted, by looking only at what differs.
     ///
     /// The overlay must be one with `userxattr`, without `metacopy` and without `redirect_dir`, and not mounted any more.

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use repo::{ChangeKind, ImportError, ImportReport, ImportRules, RefusedReason};
 
@@ -348,4 +348,33 @@ fn many_new_files_are_one_import() {
     });
     assert_eq!((report.changed.len(), report.files), (300, 301));
     assert_eq!(fixture.files(&report.tree)["d2/f9"], "9");
+}
+
+#[test]
+fn what_was_installed_is_found_where_the_base_has_nothing() {
+    let fixture = fixture(&[("web/package.json", "{}"), ("held/x", ""), ("file", "")]);
+    let (_, tree) = fixture.fetch();
+    let layer = tempfile::tempdir().unwrap();
+    for directory in ["web/node_modules/a", ".venv", "held/y", "new/node_modules"] {
+        fs::create_dir_all(layer.path().join(directory)).unwrap();
+    }
+    write(&layer.path().join("web/plain"), "");
+    symlink("/etc", layer.path().join("link")).unwrap();
+    symlink("/", layer.path().join("held/root")).unwrap();
+    let asked = [
+        "web/node_modules",
+        ".venv",
+        "held",
+        "held/y",
+        "held/root/etc",
+        "new/node_modules",
+        "web/plain",
+        "link",
+        "file/x",
+        "absent",
+    ];
+    let asked: Vec<PathBuf> = asked.iter().map(PathBuf::from).collect();
+    let found = fixture.mirror.installed(layer.path(), &tree, &asked);
+    let expected = ["web/node_modules", ".venv", "held/y"].map(PathBuf::from);
+    assert_eq!(found.unwrap(), expected);
 }
