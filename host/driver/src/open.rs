@@ -35,7 +35,7 @@ pub struct Opened {
     pub lfs_pointers: Vec<String>,
 }
 
-/// Why no run was opened. Nothing was changed.
+/// Why no run was opened. Nothing was changed, but what a killed moat had left half done of a move of the branch may be finished.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The repository.

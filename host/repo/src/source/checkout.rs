@@ -8,6 +8,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use git2::{ErrorCode, Index, Odb, Oid, Repository, RepositoryState};
 
@@ -16,6 +17,7 @@ use super::files::{self, Replacement};
 use super::{Source, git_dir_of, staged, unstaged};
 use crate::error::{Doing, StoreError};
 use crate::harden::{self, Part};
+use crate::kept::{LOCKED_TRIES, LOCKED_WAIT};
 use crate::names;
 use crate::objects;
 use crate::tree::{self, Difference};
@@ -72,6 +74,13 @@ pub enum LeftReason {
     /// Writing failed.
     #[error("it could not be brought up to date ({0})")]
     Failed(String),
+}
+
+impl LeftReason {
+    /// Whether it may be otherwise a moment later, without its owner's doing anything about it.
+    pub fn passes(&self) -> bool {
+        matches!(self, LeftReason::Locked | LeftReason::Failed(_))
+    }
 }
 
 /// What the new index is called while it is made.
@@ -264,8 +273,15 @@ impl Found {
         if let Some(reason) = &self.obstacle {
             return Ok(Err(reason.clone()));
         }
-        if self.git_dir.join("index.lock").symlink_metadata().is_ok() {
-            return Ok(Err(LeftReason::Locked));
+        // A look at its status takes it for a moment, and what watches files looks often.
+        let is_locked = || self.git_dir.join("index.lock").symlink_metadata().is_ok();
+        let mut tries = 0;
+        while is_locked() {
+            if tries == LOCKED_TRIES {
+                return Ok(Err(LeftReason::Locked));
+            }
+            thread::sleep(LOCKED_WAIT);
+            tries += 1;
         }
         Ok(Ok(
             harden::open(&self.git_dir, Part::Checkout).doing("open a checkout")?

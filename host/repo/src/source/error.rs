@@ -76,6 +76,17 @@ pub enum SourceError {
         /// The branch that was asked for.
         branch: String,
     },
+    /// moat moved the branch, and the checkout could not follow yet.
+    #[error(
+        "{} is behind {branch}, which moat moved, and could not follow: another git process has locked its index, or died doing so, or the disk is full; try again, and remove index.lock from its git directory if no git runs",
+        path.display()
+    )]
+    Behind {
+        /// The path that was named.
+        path: PathBuf,
+        /// The branch.
+        branch: String,
+    },
     /// Tracked files differ from the branch.
     #[error("{} has uncommitted changes in {}: commit or stash them first", path.display(), paths.join(", "))]
     Dirty {

@@ -1,4 +1,4 @@
-//! The user's own repository: found where the user says, read, and written only by `publish`.
+//! The user's own repository: found where the user says, read, and written only by `publish`, or by who finishes what one of those left half done.
 
 mod aside;
 mod branch;
@@ -6,6 +6,7 @@ mod checkout;
 mod error;
 mod files;
 mod line_ends;
+mod publication;
 mod publish;
 
 use std::fs;
@@ -257,11 +258,23 @@ impl Source {
         Ok(paths)
     }
 
-    /// Checks all that stands in the way of a run from a branch.
+    /// Checks all that stands in the way of a run from a branch. Where the checkout is not clean, a move of the branch that is under way is waited
+    /// for, and brought to its end if the process died that had begun it.
     pub fn inspect(&self, branch: &str) -> Result<Inspection, SourceError> {
-        let tip = self.branch_tip(branch)?;
-        if matches!(self.head()?, Head::Branch { name, .. } if name == branch) {
+        let mut tip = self.branch_tip(branch)?;
+        if matches!(self.head()?, Head::Branch { name, .. } if name == branch)
+            && !self.dirty()?.is_empty()
+        {
+            let _lock = self.finish()?;
+            tip = self.branch_tip(branch)?;
             let mut paths = self.dirty()?;
+            let noted = publication::noted(&self.common_dir)?;
+            if !paths.is_empty() && noted.iter().any(|one| one.branch == branch) {
+                return Err(SourceError::Behind {
+                    path: self.path.clone(),
+                    branch: branch.to_owned(),
+                });
+            }
             if !paths.is_empty() {
                 paths.truncate(PATHS_MAX);
                 return Err(SourceError::Dirty {

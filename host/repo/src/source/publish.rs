@@ -1,24 +1,32 @@
 //! Moves a branch of the user's repository: forwards, by compare-and-swap, and with it the checkouts that are on it.
 //!
 //! ```text
-//!   objects copied and flushed ─▶ branch moved (CAS) ─▶ files of clean checkouts ─▶ their index
+//!   objects copied and flushed ─▶ noted ─▶ branch moved (CAS) ─▶ files of clean checkouts ─▶ their index ─▶ note removed
 //! ```
-//! A process killed at any arrow leaves a repository that git finds good; calling again with the same commits
-//! finishes what is left. Before the CAS nothing that the user sees has changed.
+//! A process killed at any arrow leaves a repository that git finds good; whoever publishes next, or looks whether a run can begin, finishes what
+//! is left. Before the CAS nothing that the user sees has changed.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
+use std::io;
 use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use flow::id::CommitId;
 use git2::{Oid, ReferenceType, Repository};
 
 use super::branch::{self, Move};
-use super::checkout::{self, Checkout, LeftReason};
+use super::checkout::{self, Checkout, CheckoutOutcome, LeftReason};
+use super::publication::{self, Publication};
 use super::{PATHS_MAX, Source, SourceError, aside};
 use crate::error::{Doing, StoreError};
 use crate::harden::{self, Part};
+use crate::kept::LOCKED_WAIT;
 use crate::mirror::Mirror;
 use crate::objects;
+
+/// A publication takes a second, and in a large repository some.
+const LOCK_PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a publication did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,10 +107,8 @@ impl Source {
         new: &CommitId,
     ) -> Result<Published, PublishError> {
         let _lock = self.lock()?;
-        for checkout in checkout::on_branch(self, branch)? {
-            checkout.clear()?;
-        }
-        branch::clear(&self.common_dir, &format!("refs/heads/{branch}"))?;
+        self.clear(branch)?;
+        self.finish_noted()?;
         let actual = self.branch_tip(branch)?;
         let store = mirror.repository()?;
         let (from, to) = (
@@ -115,6 +121,11 @@ impl Source {
                 new: new.clone(),
             });
         }
+        let publication = Publication {
+            branch: branch.to_owned(),
+            from,
+            to,
+        };
         let moved = actual != *new;
         if moved {
             if actual != *expected {
@@ -125,13 +136,83 @@ impl Source {
                 });
             }
             self.check_checkouts(&store, branch, from, to)?;
-            self.move_branch(&store, branch, from, to)?;
+            self.move_branch(&store, &publication)?;
+        } else {
+            publication.note(&self.common_dir)?;
         }
-        let checkouts = checkout::on_branch(self, branch)?
-            .into_iter()
-            .map(|c| c.update(from, to))
-            .collect();
+        let checkouts = self.take_along(&publication)?;
         Ok(Published { moved, checkouts })
+    }
+
+    /// Brings to its end what processes that died while they published have begun, and keeps all others from publishing for as long as what is
+    /// returned is kept.
+    ///
+    /// # Errors
+    /// [`SourceError`] when the repository cannot be read or written, or somebody has been publishing for longer than anybody should.
+    #[tracing::instrument(level = "debug", skip_all)]
+    pub(super) fn finish(&self) -> Result<File, SourceError> {
+        let lock = self.lock_within(LOCK_PATIENCE)?;
+        self.finish_noted()?;
+        Ok(lock)
+    }
+
+    fn finish_noted(&self) -> Result<(), SourceError> {
+        for one in publication::noted(&self.common_dir)? {
+            self.clear(&one.branch)?;
+            let tip = match self.branch_tip(&one.branch) {
+                Ok(tip) => Some(tip),
+                Err(SourceError::NoBranch { .. } | SourceError::Empty { .. }) => None,
+                Err(error) => return Err(error),
+            };
+            // Anywhere else it was not moved yet, or its owner has moved it since.
+            if tip.is_none_or(|tip| tip.as_str() != one.to.to_string()) {
+                publication::forget(&self.common_dir, &one.branch)?;
+                continue;
+            }
+            for checkout in self.take_along(&one)? {
+                tracing::warn!(path = %checkout.path.display(), outcome = ?checkout.outcome, "a checkout was left behind when its branch moved");
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what processes that died have left of their own.
+    fn clear(&self, branch: &str) -> Result<(), StoreError> {
+        for checkout in checkout::on_branch(self, branch)? {
+            checkout.clear()?;
+        }
+        branch::clear(&self.common_dir, &format!("refs/heads/{branch}"))
+    }
+
+    /// Brings the checkouts to where their branch is. Noted until then; also where one could not follow for a reason that passes.
+    fn take_along(&self, publication: &Publication) -> Result<Vec<Checkout>, StoreError> {
+        let found = checkout::on_branch(self, &publication.branch)?.into_iter();
+        let (from, to) = (publication.from, publication.to);
+        let checkouts: Vec<Checkout> = found.map(|checkout| checkout.update(from, to)).collect();
+        let is_behind = |checkout: &Checkout| matches!(&checkout.outcome, CheckoutOutcome::Left { reason, .. } if reason.passes());
+        if !checkouts.iter().any(is_behind) {
+            publication::forget(&self.common_dir, &publication.branch)?;
+        }
+        Ok(checkouts)
+    }
+
+    /// The same lock for one who is not to wait for somebody who stands still.
+    fn lock_within(&self, patience: Duration) -> Result<File, StoreError> {
+        let failed = |e| StoreError::io("lock", &self.common_dir, e);
+        let directory = File::open(&self.common_dir).map_err(failed)?;
+        let begun = Instant::now();
+        loop {
+            match directory.try_lock() {
+                Ok(()) => return Ok(directory),
+                Err(TryLockError::Error(e)) => return Err(failed(e)),
+                Err(TryLockError::WouldBlock) if begun.elapsed() > patience => {
+                    let why =
+                        "another moat has been moving a branch of it all the time; see `moat runs`";
+                    return Err(failed(io::Error::new(io::ErrorKind::TimedOut, why)));
+                }
+                Err(TryLockError::WouldBlock) => thread::sleep(LOCKED_WAIT),
+            }
+        }
     }
 
     /// Keeps publications of several processes apart, so that none takes another's half-updated checkout for work of
@@ -170,10 +251,9 @@ impl Source {
     fn move_branch(
         &self,
         store: &Repository,
-        branch: &str,
-        from: Oid,
-        to: Oid,
+        publication: &Publication,
     ) -> Result<(), PublishError> {
+        let (branch, from, to) = (&publication.branch, publication.from, publication.to);
         let repo = harden::open(&self.common_dir, Part::Store).doing("open the repository")?;
         let name = format!("refs/heads/{branch}");
         let before = repo.find_reference(&name).doing("read the branch")?;
@@ -184,11 +264,12 @@ impl Source {
         }
         let written = objects::copy_reachable(store, &repo, to, &[from])?;
         objects::flush(&self.common_dir.join("objects"), &written)?;
+        publication.note(&self.common_dir)?;
         match branch::advance(&repo, &self.common_dir, &name, from, to)? {
             Move::Done => {}
             Move::Locked => {
                 return Err(PublishError::Locked {
-                    branch: branch.to_owned(),
+                    branch: branch.clone(),
                     lock: aside::lock_of(&self.common_dir.join(&name)),
                 });
             }

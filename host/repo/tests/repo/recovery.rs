@@ -3,7 +3,7 @@
 use std::fs;
 
 use flow::id::CommitId;
-use repo::{CheckoutOutcome, LeftReason};
+use repo::{CheckoutOutcome, LeftReason, SourceError};
 
 use crate::fixture::{Fixture, fixture, snapshot, write};
 
@@ -47,6 +47,128 @@ fn again(fixture: &Fixture, from: &CommitId, to: &CommitId) -> CheckoutOutcome {
         .unwrap();
     assert!(!done.moved);
     done.checkouts.into_iter().next().unwrap().outcome
+}
+
+/// As the killed process had noted it.
+fn note(fixture: &Fixture, from: &CommitId, to: &CommitId) -> std::path::PathBuf {
+    let path = fixture.user().join(".git/moat-publication");
+    write(&path, &format!("{from} {to} main\n"));
+    path
+}
+
+#[test]
+fn whoever_publishes_next_finishes_it_first() {
+    let (fixture, from, to) = killed_after_the_move();
+    write(&fixture.user().join("a"), "2\n");
+    let note = note(&fixture, &from, &to);
+    let next = fixture.change(&to, &[("a", Some("3\n")), ("other", Some("3\n"))]);
+    let done = fixture
+        .source()
+        .publish(&fixture.mirror, "main", &to, &next);
+    let outcome = done.unwrap().checkouts.remove(0).outcome;
+    assert_eq!(outcome, CheckoutOutcome::Updated { files: 2 });
+    assert_eq!(fixture.git_status(), "");
+    let new = fs::read_to_string(fixture.user().join("new/n"));
+    assert_eq!(new.unwrap(), "2\n");
+    assert!(!note.exists());
+}
+
+#[test]
+fn whoever_begins_a_run_finishes_it_first() {
+    let (fixture, from, to) = killed_after_the_move();
+    assert!(fixture.source().inspect("main").is_err());
+    let note = note(&fixture, &from, &to);
+    assert_eq!(fixture.source().inspect("main").unwrap().tip, to);
+    assert_eq!(fixture.git_status(), "");
+    assert!(!note.exists());
+}
+
+/// What is noted is done when it is sure that it was begun, and not a word of anything else.
+#[test]
+fn a_note_that_says_nothing_is_as_good_as_none() {
+    let (fixture, from, to) = killed_after_the_move();
+    let before = snapshot(&fixture.user());
+    let head = fixture.user().join(".git/moat-publication");
+    for noted in [
+        String::new(),
+        "x\n\n  \n".into(),
+        format!("{from} {to}\n"),
+        format!("{from} {to} no/such\n"),
+        format!("{from} {to} main more\n"),
+        format!("{to} {from} main\n"),
+    ] {
+        write(&head, &noted);
+        assert!(fixture.source().inspect("main").is_err(), "{noted:?}");
+        assert!(!head.exists(), "{noted:?}");
+        let mut after = snapshot(&fixture.user());
+        after.remove(".git/moat-publication");
+        assert_eq!(after, before, "{noted:?}");
+    }
+    fs::create_dir(&head).unwrap();
+    assert!(fixture.source().inspect("main").is_err());
+}
+
+/// Killed before the branch had moved; or its owner has moved it back since.
+#[test]
+fn what_was_never_begun_is_not_finished() {
+    let fixture = fixture(&[("a", "1\n")]);
+    let (from, _) = fixture.fetch();
+    let to = fixture.commit(&[("a", "2\n")]);
+    fixture.run_git(&fixture.user(), &["reset", "-q", "--hard", from.as_str()]);
+    let note = note(&fixture, &from, &to);
+    let other = fixture.change(&from, &[("b", Some("1\n"))]);
+    let source = fixture.source();
+    let done = source.publish(&fixture.mirror, "main", &from, &other);
+    let outcome = done.unwrap().checkouts.remove(0).outcome;
+    assert_eq!(outcome, CheckoutOutcome::Updated { files: 1 });
+    let a = fs::read_to_string(fixture.user().join("a")).unwrap();
+    assert_eq!((&*a, note.exists()), ("1\n", false));
+}
+
+/// A move is noted before it is made, and until the checkout has followed.
+#[test]
+fn a_publication_is_noted_as_long_as_it_is_under_way() {
+    let fixture = fixture(&[("a", "1\n"), ("b", "1\n")]);
+    let (from, _) = fixture.fetch();
+    let to = fixture.change(&from, &[("a", Some("2\n")), ("b", Some("2\n"))]);
+    let git_dir = fixture.user().join(".git");
+    let note = git_dir.join("moat-publication");
+    let publish = || {
+        let source = fixture.source();
+        source.publish(&fixture.mirror, "main", &from, &to)
+    };
+    write(&git_dir.join("refs/heads/main.lock"), "");
+    let refused = publish();
+    assert!(matches!(refused, Err(repo::PublishError::Locked { .. })));
+    let noted = fs::read_to_string(&note).unwrap();
+    assert_eq!(noted, format!("{from} {to} main\n"));
+    assert_eq!(fixture.fetch().0, from);
+    fs::remove_file(git_dir.join("refs/heads/main.lock")).unwrap();
+    assert!(publish().unwrap().moved);
+    assert!(!note.exists());
+}
+
+/// Another git process held the index when the checkout was to follow.
+#[test]
+fn a_checkout_that_could_not_follow_is_not_forgotten() {
+    let (fixture, from, to) = killed_after_the_move();
+    let lock = fixture.user().join(".git/index.lock");
+    write(&lock, "");
+    let left = again(&fixture, &from, &to);
+    let reason = LeftReason::Locked;
+    assert_eq!(
+        left,
+        CheckoutOutcome::Left {
+            reason,
+            paths: vec![]
+        }
+    );
+    assert!(fixture.user().join(".git/moat-publication").exists());
+    let refused = fixture.source().inspect("main");
+    assert!(matches!(refused, Err(SourceError::Behind { .. })));
+    fs::remove_file(lock).unwrap();
+    assert_eq!(fixture.source().inspect("main").unwrap().tip, to);
+    assert_eq!(fixture.git_status(), "");
 }
 
 #[test]
@@ -190,6 +312,11 @@ fn killed_for_real_it_ends_as_if_it_had_not_been() {
         child.kill().unwrap();
         child.wait().unwrap();
         fixture.run_git(&fixture.user(), &["fsck", "--strict"]);
+        if round % 2 == 1 {
+            // Whoever comes first, and knows nothing of it.
+            fixture.source().inspect("main").unwrap();
+            assert_eq!(fixture.git_status(), "", "round {round}");
+        }
         let done = fixture
             .source()
             .publish(&fixture.mirror, "main", &from, &to)
