@@ -190,7 +190,9 @@ fn files(directory: &Path) -> Vec<PathBuf> {
     for path in entries(directory) {
         match path.is_dir() && !path.is_symlink() {
             true => found.extend(files(&path)),
-            false => found.push(path),
+            // What says in a layer that a name is gone cannot be opened.
+            false if path.is_file() => found.push(path),
+            false => {}
         }
     }
     found
