@@ -1,9 +1,9 @@
 //! What was built of the base comes along: for agents, beneath what they build, and never for gates.
 
 use serde_json::{Value, json};
-use support::model::{Answer, Say, script};
+use support::model::{Answer, Say, provider, script, text};
 
-use crate::house::{git, told};
+use crate::house::{git, guest, told};
 use crate::models::{Modelled, mends};
 
 /// Runs the tests, after it said how often it was run in this build directory before.
@@ -207,4 +207,80 @@ fn what_fills_the_disk_beyond_its_budget_is_ended() {
     assert_ne!(output.status.code(), Some(0), "{}", told(&output));
     let text = told(&output);
     assert!(text.contains("a budget ran out: commands"), "{text}");
+}
+
+/// How many builds are kept when the test skill, which does as it is told, is told this, and may do that.
+fn kept_when(orders: &'static str, access: &str, processes: &str, grant: &str) -> usize {
+    let server = provider(move |_| Answer::Says(vec![text(orders)]));
+    let modelled = Modelled::new(&server, "anthropic");
+    let policy = "hidden = []\n[[ceiling]]\nrole = \"test\"\nread = [\".\"]\nwrite = [\".\"]\ncommands = [\"*\"]\nprograms = [\"*\"]\nmodels = [\"*\"]\nmax-tokens = 32000\nmemory = \"1GiB\"\ntime = \"10m\"\n\
+         [[ceiling]]\nrole = \"implement\"\nread = [\".\"]\nwrite = [\".\"]\ncommands = [\"*\"]\nmodels = [\"*\"]\nmax-tokens = 320000\nmemory = \"1GiB\"\ntime = \"30m\"\n";
+    std::fs::write(modelled.house.home().join("policy.toml"), policy).unwrap();
+    let folder = modelled.repo.join("tools/obedient");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(
+        folder.join("component.wasm"),
+        guest("obedient", "obedient.wasm"),
+    )
+    .unwrap();
+    let manifest = format!(
+        "[skill]\nname = \"obedient\"\nversion = \"0.1.0\"\nrole = \"test\"\ndescription = \"obeys\"\n\n\
+         [[files]]\npath = \".\"\naccess = \"{access}\"\nreason = \"r\"\n\n{processes}\n\
+         [model]\naliases = [\"coder\"]\nmax-tokens = 4000\nreason = \"r\"\n\n\
+         [limits]\nmemory = \"256MiB\"\ntime = \"5m\"\n"
+    );
+    std::fs::write(folder.join("skill.toml"), manifest).unwrap();
+    let file = modelled.repo.join("moat.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let (pipeline, skills) = (
+        "test = \"test\"\n",
+        "[skills]\nobedient = \"tools/obedient\"\n\n[models]",
+    );
+    assert!(text.contains(pipeline), "{text}");
+    let swapped = text
+        .replacen(pipeline, "test = \"obedient\"\n", 1)
+        .replacen("[models]", skills, 1);
+    let swapped =
+        format!("{swapped}\n[[grant]]\nskill = \"obedient\"\n{grant}models = [\"coder\"]\n");
+    std::fs::write(&file, swapped).unwrap();
+    checked(&modelled);
+    let output = modelled.run();
+    let seen = server.seen();
+    let obeyed = seen
+        .iter()
+        .any(|one| String::from_utf8_lossy(&one.body).contains("BUILDS BEFORE"));
+    assert!(obeyed, "{orders}: {}", told(&output));
+    let builds = std::fs::read_dir(modelled.house.home().join("builds"));
+    let builds = builds.into_iter().flatten().flatten();
+    builds.filter(|one| one.path().is_dir()).count()
+}
+
+/// What agents are to build on is the branch's own code alone, and no choice of a skill's.
+#[test]
+fn what_a_skill_had_a_hand_in_is_kept_for_nobody() {
+    const TEST: &str = "[[processes]]\nproject = \"test\"\nreason = \"r\"\n";
+    const ARGS: &str = "[[processes]]\nproject = \"test\"\nextra-args = true\nreason = \"r\"\n";
+    const PROGRAM: &str = "[[processes]]\nproject = \"test\"\nreason = \"r\"\n\n[[processes]]\nprogram = \"python3\"\nargs = [[\"-c\", \"open('/build/log','w')\"]]\nreason = \"r\"\n";
+    const READS: &str = "read = [\".\"]\ncommands = [\"test\"]\n";
+    const WRITES: &str = "write = [\".\"]\ncommands = [\"test\"]\n";
+    const RUNS: &str = "read = [\".\"]\ncommands = [\"test\"]\nprograms = [\"python3\"]\n";
+    assert_eq!(kept_when("RUN test", "read", TEST, READS), 1);
+    for (orders, access, processes, grant) in [
+        ("RUN test\nRUN test -x", "read", ARGS, READS),
+        (
+            "EXEC python3 -c open('/build/log','w')\nRUN test",
+            "read",
+            PROGRAM,
+            RUNS,
+        ),
+        (
+            "RUN test\nEXEC python3 -c open('/build/log','w')",
+            "read",
+            PROGRAM,
+            RUNS,
+        ),
+        ("WRITE meter/x.py x\nRUN test", "write", TEST, WRITES),
+    ] {
+        assert_eq!(kept_when(orders, access, processes, grant), 0, "{orders}");
+    }
 }
