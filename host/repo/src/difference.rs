@@ -98,12 +98,8 @@ impl Counting<'_> {
         path: &str,
         depth: usize,
     ) -> Result<(), StoreError> {
-        let pairs = tree::pair(self.odb, [like, Some(tree)])?;
-        self.bounds.enter(pairs.len(), depth)?;
-        for (name, [old, new]) in pairs {
-            if old == new {
-                continue;
-            }
+        let trees = [like, Some(tree)];
+        for (name, [old, new]) in tree::differing(self.odb, trees, depth, &mut self.bounds)? {
             let path = tree::join(path, &String::from_utf8_lossy(&name));
             let kept = |item: &Item| (self.keep)(&path, item.kind());
             let (old, new) = (old.filter(kept), new.filter(kept));
@@ -147,12 +143,8 @@ impl Writing<'_> {
         path: &str,
         depth: usize,
     ) -> Result<(), StoreError> {
-        let pairs = tree::pair(self.odb, [like, Some(tree)])?;
-        self.bounds.enter(pairs.len(), depth)?;
-        for (name, [old, new]) in pairs {
-            if old == new {
-                continue;
-            }
+        let trees = [like, Some(tree)];
+        for (name, [old, new]) in tree::differing(self.odb, trees, depth, &mut self.bounds)? {
             let refusal = |item: &Item| materialise::writable(self.odb, item, depth);
             // What is not written was not written before either.
             let old = match &old {

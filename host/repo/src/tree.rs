@@ -264,12 +264,7 @@ fn differences_below(
     if old == new {
         return Ok(());
     }
-    let pairs = pair(odb, [old, new])?;
-    bounds.enter(pairs.len(), depth)?;
-    for (name, [old, new]) in pairs {
-        if old == new {
-            continue;
-        }
+    for (name, [old, new]) in differing(odb, [old, new], depth, bounds)? {
         let path = if path.is_empty() {
             name
         } else {
@@ -285,6 +280,18 @@ fn differences_below(
         }
     }
     Ok(())
+}
+
+/// The entries of two trees that differ, side by side, by name.
+pub(crate) fn differing(
+    odb: &Odb<'_>,
+    trees: [Option<Oid>; 2],
+    depth: usize,
+    bounds: &mut Bounds,
+) -> Result<impl Iterator<Item = (Vec<u8>, [Option<Item>; 2])> + use<>, StoreError> {
+    let pairs = pair(odb, trees)?;
+    bounds.enter(pairs.len(), depth)?;
+    Ok(pairs.into_iter().filter(|(_, [old, new])| old != new))
 }
 
 /// The id of an entry that is a directory.

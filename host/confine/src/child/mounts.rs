@@ -180,7 +180,7 @@ fn overlay(lower: &[PathBuf], upper: Option<(&PathBuf, &PathBuf)>) -> std::io::R
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     let lower = lower.iter().map(|layer| Named::new(layer));
     let lower = lower.collect::<std::io::Result<Vec<_>>>()?;
-    // As one text: one by one is for Linux 6.7 and newer. A dozen of them are short enough.
+    // As one text: older kernels do not take them one by one (`lowerdir+`). A dozen of them are short enough.
     let names: Vec<&str> = lower.iter().map(|layer| layer.name.as_str()).collect();
     fsconfig_set_string(&context, "lowerdir", names.join(":"))?;
     let upper = upper.map(|(upper, work)| {

@@ -6,7 +6,7 @@ use flow::id::{CommitId, RunId};
 use flow::role::Outcome;
 use flow::run::Run;
 use flow::verdict::Base;
-use repo::{Identity, LeftReason, MergeOutcome, Message, PublishError};
+use repo::{Identity, MergeOutcome, Message, PublishError};
 
 use crate::context::Context;
 use crate::step::plan::JOINED;
@@ -137,12 +137,9 @@ pub(crate) fn move_branch(
             Ok(vec![Event::Merged { commit: to.clone() }])
         }
         Err(PublishError::Moved { actual, .. }) => Ok(vec![Event::MergeLost { actual }]),
-        Err(
-            ref error @ PublishError::CheckoutDirty {
-                reason: LeftReason::Locked,
-                ..
-            },
-        ) => Err(failed(Cause::Passing, "merge", error.to_string(), "")),
+        Err(ref error @ PublishError::CheckoutDirty { ref reason, .. }) if reason.passes() => {
+            Err(failed(Cause::Passing, "merge", error.to_string(), ""))
+        }
         Err(error @ PublishError::CheckoutDirty { .. }) => Err(failed(
             Cause::Checkout,
             "merge",

@@ -196,6 +196,18 @@ impl Source {
         Ok(checkouts)
     }
 
+    /// Keeps publications of several processes apart, so that none takes another's half-updated checkout for work of
+    /// its owner. The directory itself is the lock: nothing is left behind, and the system frees it when the holder
+    /// dies. It does not keep git out; the compare-and-swap does.
+    fn lock(&self) -> Result<File, StoreError> {
+        let directory = File::open(&self.common_dir)
+            .map_err(|e| StoreError::io("open", &self.common_dir, e))?;
+        directory
+            .lock()
+            .map_err(|e| StoreError::io("lock", &self.common_dir, e))?;
+        Ok(directory)
+    }
+
     /// The same lock for one who is not to wait for somebody who stands still.
     fn lock_within(&self, patience: Duration) -> Result<File, StoreError> {
         let failed = |e| StoreError::io("lock", &self.common_dir, e);
@@ -213,18 +225,6 @@ impl Source {
                 Err(TryLockError::WouldBlock) => thread::sleep(LOCKED_WAIT),
             }
         }
-    }
-
-    /// Keeps publications of several processes apart, so that none takes another's half-updated checkout for work of
-    /// its owner. The directory itself is the lock: nothing is left behind, and the system frees it when the holder
-    /// dies. It does not keep git out; the compare-and-swap does.
-    fn lock(&self) -> Result<File, StoreError> {
-        let directory = File::open(&self.common_dir)
-            .map_err(|e| StoreError::io("open", &self.common_dir, e))?;
-        directory
-            .lock()
-            .map_err(|e| StoreError::io("lock", &self.common_dir, e))?;
-        Ok(directory)
     }
 
     fn check_checkouts(

@@ -53,6 +53,15 @@ impl Place {
     }
 }
 
+/// As if a base had been used at that time, and not since.
+fn set_used(base: &Path, at: SystemTime) {
+    let lock = fs::File::options()
+        .write(true)
+        .open(base.with_extension("lock"))
+        .unwrap();
+    lock.set_modified(at).unwrap();
+}
+
 /// Who saw no base and wants to make it, while another has made it and uses it, takes that one; it does not wait for its end.
 #[test]
 fn nobody_waits_for_the_end_of_anothers_use() {
@@ -149,13 +158,9 @@ fn age_and_space_decide_what_goes_the_longest_unused_first() {
     let names = ["first", "second", "third"];
     for (n, name) in names.iter().enumerate() {
         drop(place.lease(&Part { name, ..Part::ALL }));
-        let lock = place
-            .bases
-            .root()
-            .join(format!("{}-{name}.lock", place.tree));
+        let base = place.bases.root().join(format!("{}-{name}", place.tree));
         let used = SystemTime::now() - Duration::from_secs(1_000 - 100 * n as u64);
-        let file = fs::File::options().write(true).open(lock).unwrap();
-        file.set_modified(used).unwrap();
+        set_used(&base, used);
     }
     let left = || {
         let entries = fs::read_dir(place.bases.root()).unwrap().flatten();
@@ -393,10 +398,8 @@ fn what_lies_beneath_a_layer_in_use_stays_and_may_come_back() {
         bytes_max,
     };
     // The older of the two, as far as their times tell.
-    let lock = below.parent().unwrap().with_extension("lock");
-    let file = fs::File::options().write(true).open(lock).unwrap();
-    file.set_modified(SystemTime::now() - Duration::from_secs(1))
-        .unwrap();
+    let used = SystemTime::now() - Duration::from_secs(1);
+    set_used(below.parent().unwrap(), used);
     assert_eq!(
         branch.place.bases.sweep(keep(100 * BLOCK)).unwrap().removed,
         1
@@ -432,10 +435,8 @@ fn what_another_repository_has_on_the_shelf_is_in_nobodys_way() {
     for other in &others {
         // Used after all that is this repository's.
         assert_eq!(other.layers().len(), 1);
-        let lock = other.layers()[0].parent().unwrap().with_extension("lock");
-        let file = fs::File::options().write(true).open(lock).unwrap();
-        file.set_modified(SystemTime::now() + Duration::from_secs(10))
-            .unwrap();
+        let used = SystemTime::now() + Duration::from_secs(10);
+        set_used(other.layers()[0].parent().unwrap(), used);
     }
     branch.change(4);
     assert_eq!(branch.stack().layers()[1..], first.layers()[..]);
