@@ -1,9 +1,9 @@
 //! A guest's requests: collected here, where there is no network, and sent by the broker, which asks the grant.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,7 +13,6 @@ use http_body::{Body, Frame};
 use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use wasmtime_wasi::runtime::spawn_blocking;
 use wasmtime_wasi_http::{
     Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView,
     WasiHttpHooks, WasiHttpView,
@@ -44,20 +43,13 @@ impl Http {
         let call = Arc::new(Call {
             broker,
             account,
-            turn: Arc::default(),
             dropped: Mutex::default(),
             left_bytes: AtomicU64::new(sent_bytes),
-            over: AtomicBool::new(false),
         });
         Http {
             ctx,
             hooks: Hooks(call),
         }
-    }
-
-    /// Waits for the request under way; after it, nothing of this call is sent any more.
-    pub(crate) fn end(&self) {
-        self.hooks.0.broker.close(&self.hooks.0.over);
     }
 }
 
@@ -100,7 +92,7 @@ impl WasiHttpHooks for Hooks {
         let lane = call.account.open_lane();
         Box::new(async move {
             let asked = collect(&call, request, options.unwrap_or_default()).await?;
-            let answer = call.handle(lane, asked).await?;
+            let answer = call.handle(lane, asked)?;
             let finished: Finished = Box::new(std::future::ready(Ok(())));
             Ok((answer.map(|body| body.boxed_unsync()), finished))
         })
@@ -164,12 +156,9 @@ async fn collect(
 struct Call {
     broker: Broker,
     account: Account,
-    /// One of them speaks at a time, so that one thread is enough for all.
-    turn: Arc<tokio::sync::Mutex<()>>,
     /// Bodies that nobody will read, to be told with whatever is asked next.
     dropped: Mutex<Vec<u64>>,
     left_bytes: AtomicU64,
-    over: AtomicBool,
 }
 
 impl Call {
@@ -186,53 +175,33 @@ impl Call {
         Ok(())
     }
 
-    async fn handle(
-        self: &Arc<Call>,
-        lane: u32,
-        asked: Asked,
-    ) -> Result<Response<Incoming>, Error> {
+    fn handle(self: &Arc<Call>, lane: u32, asked: Asked) -> Result<Response<Incoming>, Error> {
         let asked = serde_json::to_value(asked).map_err(|_| Error::InternalError(None))?;
-        let read = move |call: &Arc<Call>, answer: Value| {
-            let head: Head = read(answer)?;
-            // Made here, where it cannot be lost: what is not taken from here is dropped, and so given up.
-            let body = Incoming {
-                call: call.clone(),
-                lane: Some(lane),
-                asking: None,
-            };
-            let mut response = Response::new(body);
-            let status = http::StatusCode::from_u16(head.status);
-            *response.status_mut() = status.map_err(|_| Error::HttpProtocolError)?;
-            *response.headers_mut() = header_map(head.headers);
-            Ok(response)
-        };
-        self.ask(lane, "handle", asked, read).await
+        let head: Head = read(self.ask(lane, "handle", asked)?)?;
+        // Before anything can fail: what is not taken from here is dropped, and so given up.
+        let mut response = Response::new(Incoming {
+            call: self.clone(),
+            lane: Some(lane),
+        });
+        let status = http::StatusCode::from_u16(head.status);
+        *response.status_mut() = status.map_err(|_| Error::HttpProtocolError)?;
+        *response.headers_mut() = header_map(head.headers);
+        Ok(response)
     }
 
-    /// Waits for a turn and for an answer, on a thread where waiting holds nobody up.
-    async fn ask<T: Send + 'static>(
-        self: &Arc<Call>,
-        lane: u32,
-        function: &'static str,
-        what: Value,
-        read: impl FnOnce(&Arc<Call>, Value) -> Result<T, Error> + Send + 'static,
-    ) -> Result<T, Error> {
-        // Moved to that thread: who stops waiting does not give the next one a thread more.
-        let turn = self.turn.clone().lock_owned().await;
-        let call = self.clone();
-        let asking = spawn_blocking(move || {
-            let _turn = turn;
-            let dropped =
-                std::mem::take(&mut *call.dropped.lock().unwrap_or_else(PoisonError::into_inner));
-            let args = vec![what, json!(dropped)];
-            let asked = HostCall {
-                lane,
-                ..HostCall::new(INTERFACE, function, args)
-            };
-            let answer = call.broker.ask_unless(&call.over, &call.account, asked);
-            read(&call, answer.map_err(|_| Error::InternalError(None))?)
-        });
-        asking.await
+    /// Asks the broker, and waits on the guest's own thread, which has nothing else to do: see [`Tasks`](crate::worker::waits::Tasks).
+    fn ask(&self, lane: u32, function: &'static str, what: Value) -> Result<Value, Error> {
+        let dropped = std::mem::take(&mut *self.dropped());
+        let asked = HostCall {
+            lane,
+            ..HostCall::new(INTERFACE, function, vec![what, json!(dropped)])
+        };
+        let answer = self.broker.ask(&self.account, asked);
+        answer.map_err(|_| Error::InternalError(None))
+    }
+
+    fn dropped(&self) -> MutexGuard<'_, Vec<u64>> {
+        self.dropped.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -250,10 +219,7 @@ struct Incoming {
     call: Arc<Call>,
     /// That of its request, by which it is read; none once it has ended.
     lane: Option<u32>,
-    asking: Option<Asking>,
 }
-
-type Asking = Pin<Box<dyn Future<Output = Result<Piece, Error>> + Send>>;
 
 impl Body for Incoming {
     type Data = Bytes;
@@ -261,20 +227,12 @@ impl Body for Incoming {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
+        _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let Some(lane) = self.lane else {
             return Poll::Ready(None);
         };
-        let call = self.call.clone();
-        let asking = self.asking.get_or_insert_with(|| {
-            Box::pin(async move {
-                call.ask(lane, "read-body", json!(lane), |_, answer| read(answer))
-                    .await
-            })
-        });
-        let piece = ready!(asking.as_mut().poll(context));
-        self.asking = None;
+        let piece = self.call.ask(lane, "read-body", json!(lane)).and_then(read);
         if !matches!(piece, Ok(Piece::Bytes(_))) {
             self.lane = None;
         }
@@ -290,9 +248,7 @@ impl Body for Incoming {
 impl Drop for Incoming {
     fn drop(&mut self) {
         if let Some(lane) = self.lane {
-            let dropped = self.call.dropped.lock();
-            let mut dropped = dropped.unwrap_or_else(PoisonError::into_inner);
-            dropped.push(u64::from(lane));
+            self.call.dropped().push(u64::from(lane));
         }
     }
 }

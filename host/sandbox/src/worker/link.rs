@@ -13,7 +13,8 @@ use crate::message::HostCall;
 use crate::message::http::INTERFACE as HTTP;
 use crate::worker::http::Http;
 use crate::worker::limiter::Limiter;
-use crate::worker::{Account, Broker, rename, value};
+use crate::worker::waits::Tasks;
+use crate::worker::{Account, Broker, rename, value, waits};
 
 /// What the guest's store holds.
 pub(crate) struct Guest {
@@ -23,6 +24,7 @@ pub(crate) struct Guest {
     pub(crate) broker: Broker,
     pub(crate) account: Account,
     pub(crate) http: Http,
+    pub(crate) tasks: Tasks,
 }
 
 impl WasiView for Guest {
@@ -34,9 +36,9 @@ impl WasiView for Guest {
     }
 }
 
-struct Io;
+struct Errors;
 
-impl HasData for Io {
+impl HasData for Errors {
     type Data<'a> = &'a mut ResourceTable;
 }
 
@@ -112,11 +114,10 @@ fn forward(
 fn wasi_base(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     use bindings::{cli, clocks, filesystem, random};
 
-    wasmtime_wasi_io::bindings::wasi::io::error::add_to_linker::<Guest, Io>(linker, |guest| {
+    wasmtime_wasi_io::bindings::wasi::io::error::add_to_linker::<Guest, Errors>(linker, |guest| {
         guest.ctx().table
     })?;
-    bindings::sync::io::poll::add_to_linker::<Guest, Io>(linker, |guest| guest.ctx().table)?;
-    bindings::sync::io::streams::add_to_linker::<Guest, Io>(linker, |guest| guest.ctx().table)?;
+    waits::add_to_linker(linker)?;
     clocks::wall_clock::add_to_linker::<Guest, wasmtime_wasi::clocks::WasiClocks>(
         linker, clocks_of,
     )?;

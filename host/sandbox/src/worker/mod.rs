@@ -8,11 +8,12 @@ mod link;
 mod rename;
 mod run;
 mod value;
+mod waits;
 
 use std::io::{BufReader, Error, Write as _};
 use std::os::fd::FromRawFd as _;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use serde_json::Value;
@@ -82,40 +83,11 @@ struct Connection {
 
 impl Broker {
     /// Asks for a host function and waits for its answer.
-    pub(crate) fn ask(&self, account: &Account, call: HostCall) -> std::io::Result<Value> {
-        Broker::ask_on(&mut *self.connection()?, account, call)
-    }
-
-    /// Asks, unless what it would be asked for is over: no call is made in the name of the next one.
-    pub(crate) fn ask_unless(
-        &self,
-        over: &AtomicBool,
-        account: &Account,
-        call: HostCall,
-    ) -> std::io::Result<Value> {
-        let mut connection = self.connection()?;
-        if over.load(Ordering::Acquire) {
-            return Err(Error::other("the call has ended"));
-        }
-        Broker::ask_on(&mut connection, account, call)
-    }
-
-    /// Waits for what is being asked, and has [`Broker::ask_unless`] ask no more.
-    pub(crate) fn close(&self, over: &AtomicBool) {
-        let _under_way = self.connection();
-        over.store(true, Ordering::Release);
-    }
-
-    fn ask_on(
-        connection: &mut Connection,
-        account: &Account,
-        mut call: HostCall,
-    ) -> std::io::Result<Value> {
-        // Told while nobody else can ask: what is told of time comes in its order.
+    pub(crate) fn ask(&self, account: &Account, mut call: HostCall) -> std::io::Result<Value> {
+        let Connection { stream, patience } = &mut *self.connection()?;
         call.time = account.clock.told();
         call.begun = account.begun();
         // In one write: two would wake the broker twice.
-        let Connection { stream, patience } = connection;
         stream.get_mut().write_all(&frame(&ToBroker::Call(call))?)?;
         patience.wait(stream.get_ref());
         match read_frame(stream)? {

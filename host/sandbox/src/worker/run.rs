@@ -16,6 +16,7 @@ use crate::message::{Done, Failure, Files, OpenRequest, RunRequest};
 use crate::worker::http::Http;
 use crate::worker::limiter::Limiter;
 use crate::worker::link::{Guest, linker};
+use crate::worker::waits::Tasks;
 use crate::worker::{Account, Broker, COMPILED, COMPONENT, OUT, VIEW, engine, value};
 
 /// How often a running guest is asked whether its time is up.
@@ -69,8 +70,12 @@ impl Opened {
             Ok(store) => store,
             Err(error) => return never_ran(Failure::Trap(format!("{error:#}"))),
         };
-        let outcome = self.call(&mut store, &request);
-        store.data().http.end();
+        let outcome = {
+            // What a guest begins beside itself belongs to its call, wherever it is begun.
+            let handle = store.data().tasks.handle();
+            let _here = handle.enter();
+            self.call(&mut store, &request)
+        };
         let begun = store.data().account.begun();
         let fuel = request.limits.fuel - store.get_fuel().unwrap_or(0).min(request.limits.fuel);
         let limiter = &store.data().limiter;
@@ -79,11 +84,13 @@ impl Opened {
             Failure::Trap(_) if limiter.refused => Failure::OutOfMemory,
             other => other,
         });
+        let peak_memory_bytes = limiter.peak_bytes();
+        store.into_data().tasks.end();
         Done {
             begun,
             outcome,
             fuel,
-            peak_memory_bytes: limiter.peak_bytes(),
+            peak_memory_bytes,
             printed: String::from_utf8_lossy(&printed.contents()).into_owned(),
         }
     }
@@ -124,6 +131,7 @@ impl Opened {
             broker: self.broker.clone(),
             http: Http::new(self.broker.clone(), account.clone(), limits.sent_bytes),
             account,
+            tasks: Tasks::new()?,
         };
         let mut store = Store::new(&self.engine, guest);
         store.limiter(|guest| &mut guest.limiter);

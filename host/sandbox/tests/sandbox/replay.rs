@@ -93,11 +93,25 @@ fn done(place: &Place) -> (usize, usize, usize) {
     )
 }
 
+/// What was asked for, in the order of its numbers, but for the pieces of bodies: of those there may be more, or fewer.
+fn order(notes: &[Note]) -> Vec<(u32, String)> {
+    let questions = notes.iter().filter_map(|note| match note {
+        Note::Began(_) => None,
+        Note::Asked(asked) => Some(&asked.question),
+        Note::Answered(answered) => Some(&answered.question),
+    });
+    let by_number: BTreeMap<_, _> = questions.map(|one| (one.number, one)).collect();
+    let asked = by_number.into_values();
+    let asked = asked.filter(|one| one.function != "read-body");
+    asked.map(|one| (one.lane, one.function.clone())).collect()
+}
+
 /// A whole story, interrupted at each write, and taken up until it is told.
 async fn interrupted_everywhere(manifest: &str, steps: &[Value], check: impl Fn(&Place, &[Value])) {
     let input = story(steps);
     let whole = Memory::failing(&[], None);
     let answer = call(&Place::new(), manifest, &input, whole.recording()).await;
+    let asked = order(&whole.notes());
     let (whole, writes) = (told(&answer.unwrap()), *whole.writes.lock().unwrap());
     assert!(writes > 2, "{writes}");
     for fails in (0..writes).flat_map(|at| [(at, false), (at, true)]) {
@@ -113,6 +127,7 @@ async fn interrupted_everywhere(manifest: &str, steps: &[Value], check: impl Fn(
         let answer = answer.unwrap_or_else(|error| panic!("{fails:?}: {error}"));
         let story = told(&answer);
         assert_eq!(story.len(), whole.len());
+        assert_eq!(order(&second.notes()), asked, "{fails:?}");
         check(&place, &story);
 
         // Once more, from the whole record: the very same, and nothing is done.
