@@ -1,7 +1,7 @@
 //! A moat that stands still loses its run to another, and changes nothing when it wakes; who has a run is said to whoever else wants it.
 
-use std::path::Path;
-use std::process::{Child, Output, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use journal::Journal;
@@ -126,7 +126,7 @@ fn a_frozen_moat_that_wakes_changes_nothing_of_the_run_that_another_has_ended() 
 }
 
 /// The only mirror.
-fn mirror(house: &House) -> std::path::PathBuf {
+fn mirror(house: &House) -> PathBuf {
     let repositories = std::fs::read_dir(house.home().join("repositories")).unwrap();
     let one = repositories.map(|entry| entry.unwrap().path()).next();
     one.unwrap().join("mirror.git")
@@ -186,6 +186,68 @@ fn who_wants_a_run_that_is_driven_hears_who_has_it() {
     signal(&first, Signal::CONT);
     let finished = first.wait_with_output().unwrap();
     assert!(finished.status.success(), "{}", told(&finished));
+}
+
+/// A process that has locked a file and was stopped: what a moat is that was stopped there.
+fn frozen_keeper(locked: &Path) -> Child {
+    let keeper = Command::new("flock")
+        .arg("--close")
+        .arg(locked)
+        .args(["sleep", "300"])
+        .spawn()
+        .expect("flock, of util-linux");
+    let file = std::fs::File::open(locked).unwrap();
+    while file.try_lock().is_ok() {
+        file.unlock().unwrap();
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    signal(&keeper, Signal::STOP);
+    keeper
+}
+
+#[test]
+fn who_waits_for_what_a_frozen_moat_keeps_hears_which_one_it_is_and_loses_nothing() {
+    let stands_still = |locked: fn(&House) -> PathBuf| {
+        let house = House::new();
+        let repo = house.meter();
+        let sound = house.moat(&["run", "--repo", "meter", REPORT]);
+        assert!(sound.status.success(), "{}", told(&sound));
+        // Something that the mirror does not have yet.
+        git(&repo, &["reset", "--hard", "--quiet", "HEAD~1"]);
+        git(&repo, &["commit", "--allow-empty", "--quiet", "--message=more"]);
+        let base = git(&repo, &["rev-parse", "main"]);
+        let mut keeper = frozen_keeper(&locked(&house));
+        let refused = house.moat(&["run", "--repo", "meter", REPORT]);
+        let text = told(&refused);
+        assert!(!refused.status.success(), "{text}");
+        let mend = format!("kill -KILL {}", keeper.id());
+        assert!(
+            text.contains("stands still") && text.contains(&mend),
+            "{text}"
+        );
+        assert_eq!(git(&repo, &["rev-parse", "main"]), base);
+        assert_eq!(git(&repo, &["status", "--porcelain"]), "");
+
+        keeper.kill().unwrap();
+        keeper.wait().unwrap();
+        (house, repo, text)
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (house, ..) = stands_still(|house| mirror(house).join("moat.lock"));
+            let again = house.moat(&["run", "--repo", "meter", REPORT]);
+            assert!(again.status.success(), "{}", told(&again));
+        });
+        scope.spawn(|| {
+            let (house, repo, text) = stands_still(|house| house.path("meter/.git"));
+            assert!(text.contains("moat runs resume"), "{text}");
+            let resumed = house.moat(&["runs", "resume", "--all"]);
+            assert!(resumed.status.success(), "{}", told(&resumed));
+            let commits = git(&repo, &["rev-list", "--count", "main"]);
+            assert_eq!(commits, "3");
+            assert_eq!(git(&repo, &["status", "--porcelain"]), "");
+        });
+    });
 }
 
 #[test]

@@ -5,9 +5,9 @@ use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
+use locks::LockError;
 
 use crate::entry::{Entry, Recorded, Sealed};
 use crate::head::{self, Anchor};
@@ -204,21 +204,10 @@ impl Trail {
             .mode(0o600)
             .open(&path)
             .map_err(|error| failed(&error))?;
-        let begun = Instant::now();
-        loop {
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(Held { _file: file }),
-                Err(rustix::io::Errno::WOULDBLOCK) if begun.elapsed() < LOCK_WAIT => {
-                    std::thread::sleep(Duration::from_millis(1));
-                }
-                Err(rustix::io::Errno::WOULDBLOCK) => {
-                    return Err(TrailError::Busy {
-                        path,
-                        seconds: LOCK_WAIT.as_secs(),
-                    });
-                }
-                Err(errno) => return Err(failed(&errno.into())),
-            }
+        match locks::within(&file, LOCK_WAIT) {
+            Ok(()) => Ok(Held { _file: file }),
+            Err(LockError::Kept { by }) => Err(TrailError::Busy { path, by }),
+            Err(LockError::Io(error)) => Err(failed(&error)),
         }
     }
 }

@@ -32,6 +32,8 @@ pub use verify::{Place, Verified};
 
 use std::path::{Path, PathBuf};
 
+use locks::Keeper;
+
 /// Why the trail was not written or read. What it could not record must not be done.
 #[derive(Debug, thiserror::Error)]
 pub enum TrailError {
@@ -55,13 +57,14 @@ pub enum TrailError {
     },
     /// Another process holds the lock for too long.
     #[error(
-        "the audit trail {path} is held by another moat for longer than {seconds} s: see what that one waits for"
+        "the audit trail {path} is kept by {}; then run again, nothing is done that was not recorded",
+        by.map_or("another moat: wait until it has ended, or end it".to_owned(), |by| by.to_string())
     )]
     Busy {
         /// The lock.
         path: PathBuf,
-        /// How long was waited.
-        seconds: u64,
+        /// Who, where the system tells.
+        by: Option<Keeper>,
     },
     /// The trail is not what it was.
     #[error(transparent)]

@@ -314,7 +314,7 @@ impl Approvals {
             .write(true)
             .open(self.directory.join("lock"))
             .map_err(unusable)?;
-        file.lock().map_err(unusable)?;
+        locks::exclusive(&file).map_err(|error| unusable(error.into()))?;
         Ok(file)
     }
 }

@@ -252,7 +252,7 @@ impl StepAccount {
                 .truncate(false)
                 .write(true)
                 .open(directory.join("lock"))?;
-            file.lock()?;
+            locks::exclusive(&file)?;
             let repository = self.ledger.run().opened.repository;
             Ok((file, read(&self.house.journal, &repository)?))
         };

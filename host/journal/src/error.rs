@@ -6,8 +6,8 @@ use flow::id::RunId;
 use rusqlite::ErrorCode;
 
 use crate::format::FORMAT;
-use crate::keeper::{self, Keeper};
 use crate::lease::Owner;
+use locks::Keeper;
 
 /// Why the journal did not do what was asked. Nothing was changed then.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -122,7 +122,7 @@ pub(crate) fn failure(path: &Path, error: &rusqlite::Error) -> JournalError {
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => JournalError::Full { path },
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-            let by = keeper::of_database(&path);
+            let by = locks::of_database(&path);
             JournalError::Busy { path, by }
         }
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {

@@ -8,7 +8,6 @@ mod append;
 mod error;
 mod follow;
 mod format;
-mod keeper;
 mod lease;
 mod lock;
 mod read;
@@ -17,8 +16,8 @@ mod writer;
 
 pub use error::JournalError;
 pub use follow::Follow;
-pub use keeper::Keeper;
 pub use lease::{Holder, Lease, LeaseKey, Owner, monotonic_ms};
+pub use locks::Keeper;
 pub use read::{Note, Placed, RunSummary, Standing, Stored};
 pub use ticket::Ticket;
 

@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use flow::id::RunId;
+use locks::{Keeper, LockError};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use crate::error::{JournalError, unusable};
-use crate::keeper::{self, Keeper};
 
 /// The lock files of a state directory.
 ///
@@ -156,7 +156,7 @@ impl Locks {
                 Ok(()) => return None,
                 Err(Errno::WOULDBLOCK) if look + 1 < LOOKS => {}
                 Err(Errno::WOULDBLOCK) => {
-                    let by = keeper::of_lock(&file);
+                    let by = locks::of_file(&file);
                     return Some(Held::By { run, by });
                 }
                 Err(errno) => return Some(Held::NotKnown(unusable(&path, &errno.into()))),
@@ -170,7 +170,7 @@ impl Locks {
         let path = self.effect_path(run, token);
         let shared = || -> std::io::Result<File> {
             let file = File::options().append(true).create(true).open(&path)?;
-            flock(&file, FlockOperation::LockShared)?;
+            locks::shared(&file)?;
             Ok(file)
         };
         shared().map_err(|error| unusable(&path, &error))
@@ -227,18 +227,12 @@ const LOOKS: u32 = 5;
 pub(crate) fn hold(path: &Path, patience: Duration) -> Result<File, JournalError> {
     let file = File::options().append(true).create(true).open(path);
     let file = file.map_err(|error| unusable(path, &error))?;
-    let begun = Instant::now();
-    loop {
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(file),
-            Err(Errno::WOULDBLOCK) if begun.elapsed() < patience => std::thread::sleep(LOOK),
-            Err(Errno::WOULDBLOCK) => {
-                return Err(JournalError::Busy {
-                    path: path.to_owned(),
-                    by: keeper::of_lock(&file),
-                });
-            }
-            Err(errno) => return Err(unusable(path, &errno.into())),
-        }
+    match locks::within(&file, patience) {
+        Ok(()) => Ok(file),
+        Err(LockError::Kept { by }) => Err(JournalError::Busy {
+            path: path.to_owned(),
+            by,
+        }),
+        Err(LockError::Io(error)) => Err(unusable(path, &error)),
     }
 }

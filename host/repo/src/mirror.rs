@@ -283,7 +283,7 @@ impl Mirror {
             .write(true)
             .open(&path)
             .map_err(|e| StoreError::io("open", &path, e))?;
-        file.lock().map_err(|e| StoreError::io("lock", &path, e))?;
+        locks::exclusive(&file).map_err(|e| StoreError::io("lock", &path, e))?;
         Ok(file)
     }
 }
@@ -305,9 +305,7 @@ fn create(git_dir: &Path) -> Result<(), StoreError> {
         .unwrap_or_default();
     // One process at a time: what is half-made now was left by one that died.
     let directory = File::open(parent).map_err(|e| StoreError::io("open", parent, e))?;
-    directory
-        .lock()
-        .map_err(|e| StoreError::io("lock", parent, e))?;
+    locks::exclusive(&directory).map_err(|e| StoreError::io("lock", parent, e))?;
     if git_dir.exists() {
         return Ok(());
     }

@@ -9,15 +9,12 @@
 //! The kernel lets go of a lock when its holder dies, so neither a crash nor `kill -9` leaves one. Nothing is written through to the disk:
 //! what is of an earlier boot may be hollow after a power cut, and is made anew.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
-
-use rustix::fs::FlockOperation;
-use rustix::io::Errno;
 
 use crate::error::StoreError;
 
@@ -119,7 +116,7 @@ impl Shelf {
         let directory = self.root.join(name);
         let lock = self.lock(name);
         loop {
-            let Some(file) = locked(&lock, FlockOperation::LockShared)? else {
+            let Some(file) = locked(&lock, How::Shared)? else {
                 continue;
             };
             if whole(&directory)?.is_none() {
@@ -144,8 +141,7 @@ impl Shelf {
         make: impl FnOnce(&Path) -> Result<u64, StoreError>,
     ) -> Result<Option<()>, StoreError> {
         self.prepare()?;
-        let Some(_held) = locked(&self.lock(name), FlockOperation::NonBlockingLockExclusive)?
-        else {
+        let Some(_held) = locked(&self.lock(name), How::AloneNow)? else {
             return Ok(None);
         };
         let directory = self.root.join(name);
@@ -225,7 +221,7 @@ impl Shelf {
     /// Removes one; not, when somebody uses it.
     fn remove(&self, name: &str) -> Result<bool, StoreError> {
         let lock = self.lock(name);
-        let Some(_held) = locked(&lock, FlockOperation::NonBlockingLockExclusive)? else {
+        let Some(_held) = locked(&lock, How::AloneNow)? else {
             return Ok(false);
         };
         self.remove_all(&self.root.join(name))?;
@@ -275,21 +271,31 @@ impl Lease {
     }
 }
 
+/// How a file is locked.
+#[derive(Clone, Copy)]
+enum How {
+    /// Together with others, once nobody has it alone.
+    Shared,
+    /// Alone, without waiting.
+    AloneNow,
+}
+
 /// Opens and locks a file. None, when it was removed meanwhile, or somebody else holds it and nobody is to wait.
-fn locked(path: &Path, operation: FlockOperation) -> Result<Option<File>, StoreError> {
+fn locked(path: &Path, how: How) -> Result<Option<File>, StoreError> {
     let file = File::options()
         .create(true)
         .truncate(false)
         .write(true)
         .open(path)
         .map_err(|e| StoreError::io("open", path, e))?;
-    loop {
-        match rustix::fs::flock(&file, operation) {
-            Ok(()) => break,
-            Err(Errno::INTR) => {}
-            Err(Errno::WOULDBLOCK) => return Ok(None),
-            Err(e) => return Err(StoreError::io("lock", path, e)),
-        }
+    let failed = |e: io::Error| StoreError::io("lock", path, e);
+    match how {
+        How::Shared => locks::shared(&file).map_err(|e| failed(e.into()))?,
+        How::AloneNow => match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(e)) => return Err(failed(e)),
+        },
     }
     let held = file
         .metadata()

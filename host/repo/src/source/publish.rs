@@ -6,11 +6,9 @@
 //! A process killed at any arrow leaves a repository that git finds good; whoever publishes next, or looks whether a run can begin, finishes what
 //! is left. Before the CAS nothing that the user sees has changed.
 
-use std::fs::{File, TryLockError};
-use std::io;
+use std::fs::File;
 use std::path::PathBuf;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use flow::id::CommitId;
 use git2::{Oid, ReferenceType, Repository};
@@ -21,7 +19,6 @@ use super::publication::{self, Publication};
 use super::{PATHS_MAX, Source, SourceError, aside};
 use crate::error::{Doing, StoreError};
 use crate::harden::{self, Part};
-use crate::kept::LOCKED_WAIT;
 use crate::mirror::Mirror;
 use crate::objects;
 
@@ -202,29 +199,17 @@ impl Source {
     fn lock(&self) -> Result<File, StoreError> {
         let directory = File::open(&self.common_dir)
             .map_err(|e| StoreError::io("open", &self.common_dir, e))?;
-        directory
-            .lock()
-            .map_err(|e| StoreError::io("lock", &self.common_dir, e))?;
+        locks::exclusive(&directory).map_err(|e| StoreError::io("lock", &self.common_dir, e))?;
         Ok(directory)
     }
 
     /// The same lock for one who is not to wait for somebody who stands still.
     fn lock_within(&self, patience: Duration) -> Result<File, StoreError> {
-        let failed = |e| StoreError::io("lock", &self.common_dir, e);
-        let directory = File::open(&self.common_dir).map_err(failed)?;
-        let begun = Instant::now();
-        loop {
-            match directory.try_lock() {
-                Ok(()) => return Ok(directory),
-                Err(TryLockError::Error(e)) => return Err(failed(e)),
-                Err(TryLockError::WouldBlock) if begun.elapsed() > patience => {
-                    let why =
-                        "another moat has been moving a branch of it all the time; see `moat runs`";
-                    return Err(failed(io::Error::new(io::ErrorKind::TimedOut, why)));
-                }
-                Err(TryLockError::WouldBlock) => thread::sleep(LOCKED_WAIT),
-            }
-        }
+        let directory = File::open(&self.common_dir)
+            .map_err(|e| StoreError::io("open", &self.common_dir, e))?;
+        locks::within(&directory, patience)
+            .map_err(|e| StoreError::io("lock", &self.common_dir, e))?;
+        Ok(directory)
     }
 
     fn check_checkouts(

@@ -33,14 +33,14 @@ const WRITE_BYTE: u64 = 120;
 /// Who has the database for writing, where that can be told.
 ///
 /// Read from `/proc/locks`: to ask by `fcntl` one would have to open the file, and closing it gives up the locks that this process has on it.
-pub(crate) fn of_database(database: &Path) -> Option<Keeper> {
+pub fn of_database(database: &Path) -> Option<Keeper> {
     let mut shared = database.as_os_str().to_owned();
     shared.push("-shm");
     holder("POSIX", &mapped(Path::new(&shared))?, WRITE_BYTE)
 }
 
 /// Who has a whole file locked by `flock`.
-pub(crate) fn of_lock(file: &File) -> Option<Keeper> {
+pub fn of_file(file: &File) -> Option<Keeper> {
     let found = file.metadata().ok()?;
     let (major, minor) = (
         rustix::fs::major(found.dev()),
