@@ -73,6 +73,12 @@ pub fn pair(input: &Value) -> Value {
         handle(request, None).map_err(code)
     };
     let (one, two) = (begin("one"), begin("two"));
+    if let Some(time) = input["sleep-ms"].as_u64() {
+        std::thread::sleep(std::time::Duration::from_millis(time));
+    }
+    if input["chat"] == true {
+        crate::chatted(&json!({"alias": "small"}));
+    }
     let text = |answer: Result<wasip2::http::types::FutureIncomingResponse, Value>| {
         let response = answer.and_then(wait)?;
         let body = response.consume().map_err(|()| json!("consumed"))?;
@@ -94,10 +100,14 @@ pub fn pair(input: &Value) -> Value {
     json!(read)
 }
 
-/// Sends and goes on without waiting.
+/// Sends one and leaves its answer unread, and another that it does not wait for; both are let go by nobody.
 pub fn abandon(input: &Value) -> Value {
-    let sent = request(input).and_then(|request| handle(request, None).map_err(code));
-    json!({"sent": sent.is_ok()})
+    let send = || request(input).and_then(|request| handle(request, None).map_err(code));
+    let first = send().inspect(|first| first.subscribe().block());
+    let second = send();
+    let sent = first.is_ok() && second.is_ok();
+    std::mem::forget((first, second));
+    json!({"sent": sent})
 }
 
 /// Changes headers after they were given to a request.

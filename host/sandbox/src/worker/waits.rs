@@ -1,6 +1,7 @@
 //! Where a guest waits, and what goes on meanwhile: its requests, on its own thread and nowhere else.
 //!
-//! So they are asked at the same places and in the same order each time, and what is ready first is first again: a guest that is taken up goes the way that it went.
+//! So they are asked at the same places and in the same order each time: a guest that is taken up goes the way that it went. What it waits for beside them, time
+//! and streams of files, comes when it comes.
 
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 use wasmtime_wasi::p2::bindings::sync::io::poll::{self, Pollable};
@@ -22,8 +23,9 @@ impl Tasks {
     /// Nothing yet.
     pub(crate) fn new() -> std::io::Result<Tasks> {
         let runtime = tokio::runtime::Builder::new_current_thread()
-            // After each task the guest is looked at: it has what it waits for before the next request is asked.
-            .event_interval(1)
+            // The guest is looked at when there is nothing left to do: how many requests are asked while it waits does not depend on how long each of them took.
+            .event_interval(u32::MAX)
+            .global_queue_interval(u32::MAX)
             .enable_time()
             .build()?;
         Ok(Tasks(runtime))

@@ -211,6 +211,21 @@ async fn requests_that_are_under_way_at_once_are_told_apart() {
 }
 
 #[tokio::test]
+async fn how_long_a_request_takes_does_not_decide_which_others_are_asked() {
+    let part = |path: &str| json!({"authority": "api.example.com", "path": path});
+    // The first is slower than the guest sleeps, but for the time when its answer is recorded.
+    let mut pair = json!({"do": "pair", "one": part("/v1/late/100"), "two": part("/v1/counted/2")});
+    pair["sleep-ms"] = json!(20);
+    pair["chat"] = json!(true);
+    let steps = [pair, json!({"do": "chat"})];
+    interrupted_everywhere(&patient(), &steps, |place, story| {
+        assert_eq!(story[0], json!([5, 2 * (64 << 10)]));
+        assert!(done(place).0 <= 3, "two, and the one whose answer was lost");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_may_have_happened_is_not_done_again_before_a_person_has_spoken() {
     let online = patient().replacen(
         "project = \"test\"",

@@ -59,6 +59,7 @@ impl Web {
                 body.piece = vec![b'x'; 64 << 10];
                 body.left = number;
             }
+            "late" => tokio::time::sleep(Duration::from_millis(number)).await,
             "counted" => {
                 body.piece = vec![b'x'; 64 << 10];
                 body.counted = true;
