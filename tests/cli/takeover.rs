@@ -189,19 +189,31 @@ fn who_wants_a_run_that_is_driven_hears_who_has_it() {
 }
 
 /// A process that has locked a file and was stopped: what a moat is that was stopped there.
-fn frozen_keeper(locked: &Path) -> Child {
+struct FrozenKeeper(Child);
+
+impl Drop for FrozenKeeper {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+fn frozen_keeper(locked: &Path) -> FrozenKeeper {
     let keeper = Command::new("flock")
-        .arg("--close")
+        .arg("--no-fork")
         .arg(locked)
         .args(["sleep", "300"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
         .spawn()
         .expect("flock, of util-linux");
+    let keeper = FrozenKeeper(keeper);
     let file = std::fs::File::open(locked).unwrap();
     while file.try_lock().is_ok() {
         file.unlock().unwrap();
         std::thread::sleep(Duration::from_millis(2));
     }
-    signal(&keeper, Signal::STOP);
+    signal(&keeper.0, Signal::STOP);
     keeper
 }
 
@@ -214,13 +226,16 @@ fn who_waits_for_what_a_frozen_moat_keeps_hears_which_one_it_is_and_loses_nothin
         assert!(sound.status.success(), "{}", told(&sound));
         // Something that the mirror does not have yet.
         git(&repo, &["reset", "--hard", "--quiet", "HEAD~1"]);
-        git(&repo, &["commit", "--allow-empty", "--quiet", "--message=more"]);
+        git(
+            &repo,
+            &["commit", "--allow-empty", "--quiet", "--message=more"],
+        );
         let base = git(&repo, &["rev-parse", "main"]);
-        let mut keeper = frozen_keeper(&locked(&house));
+        let keeper = frozen_keeper(&locked(&house));
         let refused = house.moat(&["run", "--repo", "meter", REPORT]);
         let text = told(&refused);
         assert!(!refused.status.success(), "{text}");
-        let mend = format!("kill -KILL {}", keeper.id());
+        let mend = format!("kill -KILL {}", keeper.0.id());
         assert!(
             text.contains("stands still") && text.contains(&mend),
             "{text}"
@@ -228,8 +243,7 @@ fn who_waits_for_what_a_frozen_moat_keeps_hears_which_one_it_is_and_loses_nothin
         assert_eq!(git(&repo, &["rev-parse", "main"]), base);
         assert_eq!(git(&repo, &["status", "--porcelain"]), "");
 
-        keeper.kill().unwrap();
-        keeper.wait().unwrap();
+        drop(keeper);
         (house, repo, text)
     };
     std::thread::scope(|scope| {

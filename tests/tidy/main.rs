@@ -26,7 +26,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("repo", &["flow", "locks"]),
     ("project", &["capability", "flow"]),
     ("catalog", &["capability", "flow"]),
-    ("sandbox", &["capability", "confine", "flow"]),
+    ("sandbox", &["capability", "confine", "flow", "locks"]),
     (
         "driver",
         &[

@@ -9,6 +9,7 @@ use flow::effect::{Asking, Effect};
 use flow::id::{RunId, SkillName};
 use flow::step::Step;
 use journal::{Journal, JournalError};
+use locks::LockError;
 use sandbox::message::effects::{self, EffectsError, Standing};
 
 use crate::house::{House, private_dir};
@@ -252,7 +253,15 @@ impl StepAccount {
                 .truncate(false)
                 .write(true)
                 .open(directory.join("lock"))?;
-            locks::exclusive(&file)?;
+            // To give up is to answer the skill, and that answer is kept: whoever keeps the account is waited for, and named.
+            while let Err(error) = locks::exclusive(&file) {
+                match error {
+                    LockError::Kept { .. } => {
+                        tracing::warn!(%error, "waiting for the account of effects")
+                    }
+                    LockError::Io(error) => return Err(error.into()),
+                }
+            }
             let repository = self.ledger.run().opened.repository;
             Ok((file, read(&self.house.journal, &repository)?))
         };

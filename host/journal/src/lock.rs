@@ -170,7 +170,8 @@ impl Locks {
         let path = self.effect_path(run, token);
         let shared = || -> std::io::Result<File> {
             let file = File::options().append(true).create(true).open(&path)?;
-            locks::shared(&file)?;
+            // Without an end: whoever takes the run over has it for a moment, and what is refused here is told to a skill.
+            flock(&file, FlockOperation::LockShared)?;
             Ok(file)
         };
         shared().map_err(|error| unusable(&path, &error))

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs::File;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
@@ -41,16 +42,26 @@ pub fn of_database(database: &Path) -> Option<Keeper> {
 
 /// Who has a whole file locked by `flock`.
 pub fn of_file(file: &File) -> Option<Keeper> {
-    let found = file.metadata().ok()?;
-    let (major, minor) = (
-        rustix::fs::major(found.dev()),
-        rustix::fs::minor(found.dev()),
-    );
-    holder(
-        "FLOCK",
-        &format!("{major:02x}:{minor:02x}:{}", found.ino()),
-        0,
-    )
+    let inode = file.metadata().ok()?.ino();
+    let (major, minor) = device(file)?;
+    holder("FLOCK", &format!("{major:02x}:{minor:02x}:{inode}"), 0)
+}
+
+/// The device of an open file's file system, which is that of its mount: `stat` has another one on btrfs, and on some overlays.
+fn device(file: &File) -> Option<(u32, u32)> {
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd())).ok()?;
+    let mount = info
+        .lines()
+        .find_map(|line| line.strip_prefix("mnt_id:"))?
+        .trim();
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let of_mount = |line: &str| {
+        let mut words = line.split_ascii_whitespace();
+        (words.next()? == mount).then_some(())?;
+        let (major, minor) = words.nth(1)?.split_once(':')?;
+        Some((major.parse().ok()?, minor.parse().ok()?))
+    };
+    mounts.lines().find_map(of_mount)
 }
 
 fn holder(kind: &str, file: &str, byte: u64) -> Option<Keeper> {

@@ -72,7 +72,7 @@ impl Cache {
     pub(crate) fn draft(&self) -> Result<Draft, Error> {
         // One process at a time: none sees another's before it is held.
         let directory = fs::File::open(&self.directory)?;
-        directory.lock()?;
+        locks::exclusive(&directory)?;
         self.sweep()?;
         let path = self.directory.join(unique(DRAFT)?);
         fs::DirBuilder::new().mode(0o700).create(&path)?;

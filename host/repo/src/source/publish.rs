@@ -8,7 +8,6 @@
 
 use std::fs::File;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use flow::id::CommitId;
 use git2::{Oid, ReferenceType, Repository};
@@ -21,9 +20,6 @@ use crate::error::{Doing, StoreError};
 use crate::harden::{self, Part};
 use crate::mirror::Mirror;
 use crate::objects;
-
-/// A publication takes a second, and in a large repository some.
-const LOCK_PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a publication did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -145,10 +141,10 @@ impl Source {
     /// returned is kept.
     ///
     /// # Errors
-    /// [`SourceError`] when the repository cannot be read or written, or somebody has been publishing for longer than anybody should.
+    /// [`SourceError`] when the repository cannot be read or written, or somebody who publishes stands still.
     #[tracing::instrument(level = "debug", skip_all)]
     pub(super) fn finish(&self) -> Result<File, SourceError> {
-        let lock = self.lock_within(LOCK_PATIENCE)?;
+        let lock = self.lock()?;
         self.finish_noted()?;
         Ok(lock)
     }
@@ -200,15 +196,6 @@ impl Source {
         let directory = File::open(&self.common_dir)
             .map_err(|e| StoreError::io("open", &self.common_dir, e))?;
         locks::exclusive(&directory).map_err(|e| StoreError::io("lock", &self.common_dir, e))?;
-        Ok(directory)
-    }
-
-    /// The same lock for one who is not to wait for somebody who stands still.
-    fn lock_within(&self, patience: Duration) -> Result<File, StoreError> {
-        let directory = File::open(&self.common_dir)
-            .map_err(|e| StoreError::io("open", &self.common_dir, e))?;
-        locks::within(&directory, patience)
-            .map_err(|e| StoreError::io("lock", &self.common_dir, e))?;
         Ok(directory)
     }
 
