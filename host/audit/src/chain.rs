@@ -88,7 +88,9 @@ impl Trail {
         let none = files::numbers(&self.directory)
             .map_err(|error| TrailError::of(&self.directory, &error))?
             .is_empty();
-        if none && !path.exists() {
+        // Empty is that of a moat that was killed before it had written to it.
+        let unwritten = path.metadata().map_or(true, |head| head.len() == 0);
+        if none && unwritten {
             let file = head::write(&path, &Anchor::start()).map_err(|error| failed(&error))?;
             file.sync_all().map_err(|error| failed(&error))?;
         }

@@ -17,6 +17,9 @@ const COMPILED_BYTES_MAX: u64 = 512 << 20;
 /// How names of drafts begin. Moats of earlier versions hold none of theirs, and call them otherwise.
 const DRAFT: &str = "compiling";
 
+/// The key's name; those of what is to become it go on with a dash.
+const KEY: &str = "key";
+
 /// The cache's directory.
 #[derive(Debug)]
 pub(crate) struct Cache {
@@ -43,21 +46,14 @@ impl Cache {
             .recursive(true)
             .mode(0o700)
             .create(directory)?;
-        let path = directory.join("key");
+        let path = directory.join(KEY);
         if !path.exists() {
-            let mut fresh = [0; 32];
-            rustix::rand::getrandom(&mut fresh, rustix::rand::GetRandomFlags::empty())?;
-            let draft = directory.join(unique("key")?);
-            fs::OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&draft)?
-                .write_all(&fresh)?;
-            // Only the first of several processes sets the key.
-            let _ = fs::hard_link(&draft, &path);
-            fs::remove_file(&draft)?;
+            // One process at a time: what another has left is of one that died.
+            let held = fs::File::open(directory)?;
+            locks::exclusive(&held)?;
+            if !path.exists() {
+                make_key(directory, &path)?;
+            }
         }
         let key = fs::read(&path)?
             .try_into()
@@ -94,7 +90,16 @@ impl Cache {
     fn sweep(&self) -> Result<(), Error> {
         for entry in fs::read_dir(&self.directory)? {
             let entry = entry?;
-            if !entry.file_name().to_string_lossy().starts_with(DRAFT) {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if name
+                .strip_prefix(KEY)
+                .is_some_and(|rest| rest.starts_with('-'))
+            {
+                // Made under the lock that is held here, by a process that died then.
+                fs::remove_file(entry.path())?;
+            }
+            if !name.starts_with(DRAFT) {
                 continue;
             }
             // One that is gone was removed by who made it.
@@ -179,6 +184,20 @@ fn read_plain(path: &Path) -> Result<Vec<u8>, Error> {
     Ok(content)
 }
 
+/// Whole or not at all: under another name first. Who makes one holds the directory's lock.
+fn make_key(directory: &Path, path: &Path) -> Result<(), Error> {
+    let mut fresh = [0; 32];
+    rustix::rand::getrandom(&mut fresh, rustix::rand::GetRandomFlags::empty())?;
+    let draft = directory.join(unique(KEY)?);
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&draft)?;
+    file.write_all(&fresh)?;
+    fs::rename(&draft, path)
+}
+
 fn unique(prefix: &str) -> Result<String, Error> {
     let mut name = [0; 8];
     rustix::rand::getrandom(&mut name, rustix::rand::GetRandomFlags::empty())?;
@@ -233,7 +252,10 @@ mod tests {
         let other = Cache::open(dir.path()).unwrap().draft().unwrap();
         assert!(!dead.exists() && living.path().exists() && other.path().exists());
         fs::create_dir_all(dead.join("out")).unwrap();
+        let key = dir.path().join("key-0011223344556677");
+        fs::write(&key, "half").unwrap();
         cache.sweep_if_free().unwrap();
+        assert!(!key.exists() && dir.path().join("key").exists());
         assert!(!dead.exists() && living.path().exists() && other.path().exists());
     }
 }

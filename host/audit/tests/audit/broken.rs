@@ -119,6 +119,21 @@ fn a_trail_without_its_head_or_its_files_is_broken() {
 }
 
 #[test]
+fn an_empty_head_is_a_beginning_where_there_is_no_line_and_only_there() {
+    // Its moat was killed between the making of the file and the first write to it.
+    let place = Place::new();
+    let head = place.trail().head_path();
+    std::fs::write(&head, "").unwrap();
+    assert_eq!(place.trail().append(0, said("me")).unwrap(), 1);
+
+    std::fs::write(&head, "").unwrap();
+    assert!(matches!(
+        place.trail().append(0, said("me")),
+        Err(TrailError::Unusable { .. })
+    ));
+}
+
+#[test]
 fn a_trail_written_anew_is_seen_with_an_anchor_from_before() {
     let place = changed(|_| {});
     let kept = place.trail().verify(&[]).unwrap().last;
