@@ -89,7 +89,9 @@ impl Trail {
             .map_err(|error| TrailError::of(&self.directory, &error))?
             .is_empty();
         // Empty is that of a moat that was killed before it had written to it.
-        let unwritten = path.metadata().map_or(true, |head| head.len() == 0);
+        let unwritten = path
+            .metadata()
+            .map_or(true, |head| head.is_file() && head.len() == 0);
         if none && unwritten {
             let file = head::write(&path, &Anchor::start()).map_err(|error| failed(&error))?;
             file.sync_all().map_err(|error| failed(&error))?;

@@ -1,15 +1,15 @@
 //! Skills' accounts of what they do outside: one for each skill in each repository, read from the events of all its runs.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use flow::Event;
 use flow::effect::{Asking, Effect};
 use flow::id::{RunId, SkillName};
 use flow::step::Step;
 use journal::{Journal, JournalError};
-use locks::LockError;
 use sandbox::message::effects::{self, EffectsError, Standing};
 
 use crate::house::{House, private_dir};
@@ -18,6 +18,10 @@ use crate::ledger::{Ledger, waiting};
 
 /// Keys of one account: every one of them is read before each entry.
 const KEYS_MAX: usize = 1000;
+
+/// How often an account that somebody else has is asked for, and how often it is told who that is.
+const AGAIN: Duration = Duration::from_millis(10);
+const TELL: Duration = Duration::from_secs(30);
 
 /// How every event of an account begins in the journal.
 const BEGINNING: &[u8] = b"{\"type\":\"effect-";
@@ -158,13 +162,13 @@ impl StepAccount {
         }
     }
 
-    pub(crate) fn intend(
+    pub(crate) async fn intend(
         &self,
         key: String,
         what: String,
         number: u64,
     ) -> Result<Standing, EffectsError> {
-        let (_one_at_a_time, own) = self.own()?;
+        let (_one_at_a_time, own) = self.own().await?;
         let asking = self.keys.asking(number, 1).ok_or_else(none)?;
         match own.get(&key) {
             Some(Entry {
@@ -197,8 +201,8 @@ impl StepAccount {
         Ok(Standing::Fresh)
     }
 
-    pub(crate) fn confirm(&self, key: String, outcome: String) -> Result<(), EffectsError> {
-        let (_one_at_a_time, own) = self.own()?;
+    pub(crate) async fn confirm(&self, key: String, outcome: String) -> Result<(), EffectsError> {
+        let (_one_at_a_time, own) = self.own().await?;
         match own.get(&key) {
             None => return Err(EffectsError::NotIntended),
             // Once more, as after an answer that was lost: the first word holds.
@@ -213,8 +217,8 @@ impl StepAccount {
         })
     }
 
-    pub(crate) fn withdraw(&self, key: String) -> Result<(), EffectsError> {
-        let (_one_at_a_time, own) = self.own()?;
+    pub(crate) async fn withdraw(&self, key: String) -> Result<(), EffectsError> {
+        let (_one_at_a_time, own) = self.own().await?;
         match own.get(&key) {
             Some(entry) if entry.outcome.is_some() => Err(EffectsError::AlreadyConfirmed),
             Some(_) => {
@@ -226,8 +230,8 @@ impl StepAccount {
         }
     }
 
-    pub(crate) fn all(&self) -> Result<Vec<effects::Effect>, EffectsError> {
-        let (_one_at_a_time, own) = self.own()?;
+    pub(crate) async fn all(&self) -> Result<Vec<effects::Effect>, EffectsError> {
+        let (_one_at_a_time, own) = self.own().await?;
         let told = own.into_iter().map(|(key, entry)| effects::Effect {
             key,
             standing: match entry.outcome {
@@ -244,28 +248,22 @@ impl StepAccount {
     }
 
     /// The account as it stands, and the right to be the only one who adds to it: of two runs that intend the same, one is the first.
-    fn own(&self) -> Result<(File, BTreeMap<String, Entry>), EffectsError> {
-        let read = || -> Result<_, Box<dyn std::error::Error>> {
+    async fn own(&self) -> Result<(File, BTreeMap<String, Entry>), EffectsError> {
+        let open = || -> Result<_, Box<dyn std::error::Error + Send + Sync>> {
             let directory = self.house.accounts_dir();
             private_dir(&directory)?;
-            let file = File::options()
+            let path = directory.join("lock");
+            Ok(File::options()
                 .create(true)
                 .truncate(false)
                 .write(true)
-                .open(directory.join("lock"))?;
-            // To give up is to answer the skill, and that answer is kept: whoever keeps the account is waited for, and named.
-            while let Err(error) = locks::exclusive(&file) {
-                match error {
-                    LockError::Kept { .. } => {
-                        tracing::warn!(%error, "waiting for the account of effects")
-                    }
-                    LockError::Io(error) => return Err(error.into()),
-                }
-            }
-            let repository = self.ledger.run().opened.repository;
-            Ok((file, read(&self.house.journal, &repository)?))
+                .open(path)?)
         };
-        let (file, all) = waiting(read).map_err(|error| failed(&*error))?;
+        let file = open().map_err(|error| failed(&*error))?;
+        locked(&file).await.map_err(|error| failed(&error))?;
+        let repository = self.ledger.run().opened.repository;
+        let read = || read(&self.house.journal, &repository);
+        let all = waiting(read).map_err(|error| failed(&error))?;
         let own = all
             .into_iter()
             .filter(|((skill, _), _)| *skill == self.skill)
@@ -280,6 +278,24 @@ impl StepAccount {
     }
 }
 
+/// Waits for it without an end: to give up is to answer the skill, and that answer is kept. As a task, so that whoever ends the call or the run does not wait along.
+async fn locked(file: &File) -> std::io::Result<()> {
+    let mut told = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) => {}
+        }
+        if told.elapsed() >= TELL {
+            let by = locks::of_file(file).map_or("another process".to_owned(), |by| by.to_string());
+            tracing::warn!(%by, "the account of effects is kept, and waited for");
+            told = Instant::now();
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
 /// A call by hand belongs to no run.
 pub(crate) fn none() -> EffectsError {
     EffectsError::Unavailable("the skill is not called by a run".into())
@@ -289,4 +305,34 @@ pub(crate) fn none() -> EffectsError {
 fn failed(error: &dyn std::fmt::Display) -> EffectsError {
     tracing::error!(%error, "a skill's account cannot be kept");
     EffectsError::Unavailable("the host could not keep it; its log says why".into())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests may stop at the first surprise")]
+    use super::*;
+
+    #[tokio::test]
+    async fn an_account_that_somebody_has_is_waited_for_and_nobody_has_to_wait() {
+        let directory = tempfile::tempdir().unwrap();
+        let open = || {
+            let mut options = File::options();
+            let path = directory.path().join("lock");
+            options.create(true).append(true).open(path).unwrap()
+        };
+        let (theirs, ours) = (open(), open());
+        theirs.lock().unwrap();
+        let soon = Duration::from_millis(100);
+        // Whoever ends the call is heard at once.
+        tokio::time::timeout(soon, locked(&ours)).await.unwrap_err();
+        assert!(matches!(
+            ours.try_lock().unwrap_err(),
+            TryLockError::WouldBlock
+        ));
+        let (waited, ()) = tokio::join!(locked(&ours), async {
+            tokio::time::sleep(soon).await;
+            drop(theirs);
+        });
+        waited.unwrap();
+    }
 }

@@ -277,19 +277,19 @@ impl Services for StepServices {
         what: String,
         number: u64,
     ) -> Result<Standing, EffectsError> {
-        self.account()?.intend(key, what, number)
+        self.account()?.intend(key, what, number).await
     }
 
     async fn confirm(&self, key: String, outcome: String) -> Result<(), EffectsError> {
-        self.account()?.confirm(key, outcome)
+        self.account()?.confirm(key, outcome).await
     }
 
     async fn withdraw(&self, key: String) -> Result<(), EffectsError> {
-        self.account()?.withdraw(key)
+        self.account()?.withdraw(key).await
     }
 
     async fn effects(&self) -> Result<Vec<Effect>, EffectsError> {
-        self.account()?.all()
+        self.account()?.all().await
     }
 
     async fn versions(&self) -> Result<Vec<Version>, ReleaseError> {

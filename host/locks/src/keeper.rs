@@ -42,8 +42,16 @@ pub fn of_database(database: &Path) -> Option<Keeper> {
 
 /// Who has a whole file locked by `flock`.
 pub fn of_file(file: &File) -> Option<Keeper> {
-    let inode = file.metadata().ok()?.ino();
-    let (major, minor) = device(file)?;
+    let found = file.metadata().ok()?;
+    let inode = found.ino();
+    // Where the mount is not to be seen, as in a chroot, this is mostly the same.
+    let of_stat = || {
+        (
+            rustix::fs::major(found.dev()),
+            rustix::fs::minor(found.dev()),
+        )
+    };
+    let (major, minor) = device(file).unwrap_or_else(of_stat);
     holder("FLOCK", &format!("{major:02x}:{minor:02x}:{inode}"), 0)
 }
 
@@ -100,9 +108,28 @@ fn locker(line: &str, kind: &str, file: &str, byte: u64) -> Option<u32> {
 
 /// `T` where it was stopped.
 fn state(pid: u32) -> Option<char> {
+    stat(pid, STATE)?.chars().next()
+}
+
+/// How long a process has run, in ticks of the system.
+pub(crate) fn ticks(pid: u32) -> Option<u64> {
+    let ticks = |field| stat(pid, field)?.parse::<u64>().ok();
+    Some(ticks(USER_TIME)? + ticks(SYSTEM_TIME)?)
+}
+
+/// Fields of `/proc/PID/stat`, from the state on (proc(5)).
+const STATE: usize = 0;
+const USER_TIME: usize = 11;
+const SYSTEM_TIME: usize = 12;
+
+fn stat(pid: u32, field: usize) -> Option<String> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name before it may hold anything, also brackets.
-    stat.rsplit_once(')')?.1.trim_start().chars().next()
+    let fields = stat.rsplit_once(')')?.1;
+    fields
+        .split_ascii_whitespace()
+        .nth(field)
+        .map(str::to_owned)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-use crate::keeper::{Keeper, of_file};
+use crate::keeper::{Keeper, of_file, ticks};
 
 /// How long a keeper may stand still: as long as a lease lasts by default, after which somebody else does its work.
 const STANDS_STILL: Duration = Duration::from_secs(30);
@@ -113,8 +113,8 @@ fn wait(
             }
             Err(RecvTimeoutError::Timeout) => {}
         }
-        still = of_file(file).and_then(|by| stood_still(by, still));
-        if let Some((by, since)) = still
+        still = of_file(file).and_then(|by| stood_still(by, ticks(by.pid), still));
+        if let Some(Still { by, since, .. }) = still
             && since.elapsed() >= stands_still
         {
             return Err(LockError::Kept { by: Some(by) });
@@ -122,11 +122,18 @@ fn wait(
     }
 }
 
-/// A keeper that stands still, and since when it has been seen to.
-fn stood_still(by: Keeper, before: Option<(Keeper, Instant)>) -> Option<(Keeper, Instant)> {
-    let since = before.filter(|(it, _)| *it == by);
-    let since = since.map_or_else(Instant::now, |(_, since)| since);
-    by.stands_still.then_some((by, since))
+/// A keeper that stands still, how long it had run, and since when it has been seen so.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Still {
+    by: Keeper,
+    ticks: Option<u64>,
+    since: Instant,
+}
+
+fn stood_still(by: Keeper, ticks: Option<u64>, before: Option<Still>) -> Option<Still> {
+    let since = before.filter(|before| before.by == by && before.ticks == ticks);
+    let since = since.map_or_else(Instant::now, |before| before.since);
+    by.stands_still.then_some(Still { by, ticks, since })
 }
 
 fn retried(file: &File, operation: FlockOperation) -> Result<(), Errno> {
@@ -230,12 +237,17 @@ mod tests {
     #[test]
     fn only_one_and_the_same_that_has_not_moved_stands_still() {
         let keeper = |pid, stands_still| Keeper { pid, stands_still };
-        let (_, since) = stood_still(keeper(1, true), None).unwrap();
-        let before = Some((keeper(1, true), since));
-        assert_eq!(stood_still(keeper(1, true), before).unwrap().1, since);
-        assert_eq!(stood_still(keeper(1, false), before), None);
+        let before = stood_still(keeper(1, true), Some(7), None);
+        let since = before.unwrap().since;
         thread::sleep(Duration::from_millis(1));
-        assert!(stood_still(keeper(2, true), before).unwrap().1 > since);
+        assert_eq!(stood_still(keeper(1, true), Some(7), before), before);
+        assert_eq!(stood_still(keeper(1, false), Some(7), before), None);
+        for (pid, ticks) in [(2, 7), (1, 8)] {
+            let now = stood_still(keeper(pid, true), Some(ticks), before);
+            assert!(now.unwrap().since > since);
+        }
+        let this = std::process::id();
+        assert!(ticks(this).is_some() && ticks(u32::MAX).is_none());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! again, never loaded. The directory and its key are readable by the owner only and are never mounted writable for a guest.
 
 use std::fs;
-use std::io::{Error, Write as _};
+use std::io::{Error, ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -97,7 +97,7 @@ impl Cache {
                 .is_some_and(|rest| rest.starts_with('-'))
             {
                 // Made under the lock that is held here, by a process that died then.
-                fs::remove_file(entry.path())?;
+                remove_if_there(&entry.path())?;
             }
             if !name.starts_with(DRAFT) {
                 continue;
@@ -195,7 +195,21 @@ fn make_key(directory: &Path, path: &Path) -> Result<(), Error> {
         .mode(0o600)
         .open(&draft)?;
     file.write_all(&fresh)?;
-    fs::rename(&draft, path)
+    file.sync_all()?;
+    // An older moat that takes no lock may have been quicker: the first one stays.
+    let made = match fs::hard_link(&draft, path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        made => made,
+    };
+    remove_if_there(&draft)?;
+    made
+}
+
+fn remove_if_there(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
 }
 
 fn unique(prefix: &str) -> Result<String, Error> {
