@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, UnixStream};
 
@@ -204,6 +205,12 @@ impl Child {
 
     fn failure(&self, status: Status) -> ConfineError {
         match status {
+            // Who was to take something over was killed before it began: that says nothing about the machine.
+            Status::Setup { step, errno } if step == "handover" && is_gone(errno) => {
+                ConfineError::Lost {
+                    stderr: "its process was killed before the program had begun".into(),
+                }
+            }
             Status::Setup { step, errno } => {
                 let mend = mend(&step);
                 ConfineError::Setup {
@@ -231,6 +238,10 @@ impl Child {
             stderr: format!("{ended:?}"),
         }
     }
+}
+
+fn is_gone(errno: i32) -> bool {
+    [Errno::PIPE, Errno::CONNRESET].contains(&Errno::from_raw_os_error(errno))
 }
 
 fn stream(control: OwnedFd) -> std::io::Result<UnixStream> {
